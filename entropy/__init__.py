@@ -1,0 +1,1 @@
+"""The science of policy entropy: estimators, controls, dynamics. Imports torch, numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Entry points and the glue between the rooms."""

@@ -1,0 +1,222 @@
+"""The curves of a run as inline SVG.
+
+The drawings carry no background, and their text and lines take the page's colour (`currentColor`), so that one drawing
+serves a light and a dark page. Importing this module imports matplotlib; only the report does.
+"""
+
+import io
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from launch.phases import PHASES
+from launch.run_folder import evaluations
+from launch.wording import OUTCOMES, Row
+
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3b82c4", "#e08a2e", "#3f9b5c", "#d1495b", "#8e6bbf", "#8a8f98"
+PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "#b9a13a", "#4fb3bf", "#c77dab")
+INK = "#010203"  # stands for currentColor, which matplotlib cannot name
+MOST_PIECES = 300
+Series = list[tuple[str, str, str]]
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure of the report: `svg` is None where the run holds nothing to draw."""
+
+    title: str
+    svg: str | None
+
+
+def charts(rows: Sequence[Row]) -> list[Chart]:
+    """Every chart of the report, from the metric rows of a run, oldest first; missing metrics leave gaps."""
+    verdicts = dict(zip(OUTCOMES, (GREEN, GREY, ORANGE, RED), strict=True))
+    phases = dict(zip((*PHASES, "other"), PALETTE, strict=True))
+    return [
+        _chart("Accuracy", rows, _accuracy),
+        _lines(
+            "Token entropy",
+            rows,
+            "entropy (nats per token)",
+            [("of the sampled tokens", "entropy/sampled_mean", ORANGE), ("exact", "entropy/token_mean", BLUE)],
+        ),
+        _lines(
+            "Response length",
+            rows,
+            "length (tokens)",
+            [("mean", "response/length_mean", BLUE), ("longest", "response/length_max", GREY)],
+        ),
+        _lines("Truncated responses", rows, "share of responses", [("truncated", "response/truncated_share", RED)]),
+        _stack(
+            "Verdicts",
+            rows,
+            "responses (count)",
+            {name: (f"reward/{name}", colour) for name, colour in verdicts.items()},
+        ),
+        _stack(
+            "Groups",
+            rows,
+            "share of groups",
+            {
+                "all correct": ("groups/all_correct", GREEN),
+                "mixed": ("groups/mixed", BLUE),
+                "all wrong": ("groups/all_wrong", GREY),
+            },
+        ),
+        _lines(
+            "Clipped tokens",
+            rows,
+            "share of tokens",
+            [("low side", "policy/clip_low_share", BLUE), ("high side", "policy/clip_high_share", ORANGE)],
+        ),
+        _lines("Gradient norm", rows, "norm before clipping", [("gradient norm", "policy/grad_norm", BLUE)]),
+        _lines(
+            "KL to the old policy",
+            rows,
+            "KL (nats per token)",
+            [("k1", "policy/kl_k1", BLUE), ("k3", "policy/kl_k3", ORANGE)],
+            scale="signed",
+        ),
+        _lines(
+            "Engine against learner",
+            rows,
+            "|Δ log p| > 0 (nats, log scale)",
+            [
+                ("mean", "mismatch/logprob_abs_mean", BLUE),
+                ("largest", "mismatch/logprob_abs_max", GREY),
+                ("canary mean", "sync/canary_abs_mean", ORANGE),
+            ],
+            scale="log",
+        ),
+        _stack(
+            "Time by phase",
+            rows,
+            "time (s)",
+            {name.replace("_", " "): (f"time/{name}_s", colour) for name, colour in phases.items()},
+        ),
+    ]
+
+
+def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:
+    drawn = _draw(axes, rows, "training", "reward/accuracy", GREY)
+    for name, colour in zip(evaluations(rows), itertools.cycle(PALETTE), strict=False):
+        drawn |= _draw(axes, rows, name, f"eval/{name}/avg_at_k", colour, marker="o", linewidth=2)
+    axes.set_ylabel("accuracy (share correct)")
+    axes.set_ylim(bottom=0)
+    return drawn
+
+
+def _lines(title: str, rows: Sequence[Row], label: str, series: Series, scale: str = "from zero") -> Chart:
+    """One line per series of (name, metric, colour).
+
+    scale  from zero | signed | log, which leaves out what is not positive
+    """
+
+    def draw(axes: Axes, rows: Sequence[Row]) -> bool:
+        above = 0.0 if scale == "log" else -math.inf
+        drawn = [_draw(axes, rows, name, metric, colour, above) for name, metric, colour in series]
+        axes.set_ylabel(label)
+        if scale == "log" and any(drawn):
+            axes.set_yscale("log")
+        if scale == "from zero":
+            axes.set_ylim(bottom=0)
+        return any(drawn)
+
+    return _chart(title, rows, draw)
+
+
+def _draw(
+    axes: Axes, rows: Sequence[Row], name: str, metric: str, colour: str, above: float = -math.inf, **style
+) -> bool:
+    points = [(row["step"], row[metric]) for row in rows if metric in row and row[metric] > above]
+    if not points:
+        return False
+    # A line of one point is invisible, and markers on hundreds of points hide the line.
+    style = {"marker": "o" if len(points) == 1 else None, "linewidth": 1.5, "markersize": 4} | style
+    axes.plot(*zip(*points, strict=True), label=name, color=colour, **style)
+    return True
+
+
+def _stack(title: str, rows: Sequence[Row], label: str, series: Mapping[str, tuple[str, str]]) -> Chart:
+    def draw(axes: Axes, rows: Sequence[Row]) -> bool:
+        # What never happened needs no entry in the legend.
+        present = {name: entry for name, entry in series.items() if any(row.get(entry[0]) for row in rows)}
+        rows = [row for row in rows if any(metric in row for metric, _ in present.values())]
+        if not rows:
+            return False
+        # One flat piece a step, half a step to both sides, so that a run of one step shows as well.
+        # A long run gets the mean of neighbours in one piece: more pieces than pixels only make a heavy page.
+        length = math.ceil(len(rows) / MOST_PIECES)
+        pieces = [rows[start : start + length] for start in range(0, len(rows), length)]
+        edges = [rows[0]["step"] - 0.5, *(piece[-1]["step"] + 0.5 for piece in pieces)]
+        heights = [
+            [statistics.fmean(row.get(metric, 0.0) for row in piece) for piece in pieces]
+            for metric, _ in present.values()
+        ]
+        axes.stackplot(
+            edges,
+            [[*height, height[-1]] for height in heights],
+            step="post",
+            labels=list(present),
+            colors=[colour for _, colour in present.values()],
+            linewidth=0,
+        )
+        axes.set_ylabel(label)
+        return True
+
+    return _chart(title, rows, draw)
+
+
+def _chart(title: str, rows: Sequence[Row], draw: Callable[[Axes, Sequence[Row]], bool]) -> Chart:
+    slug = re.sub(r"\W+", "-", title.lower())
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
+        axes.set_axisbelow(True)
+        if not draw(axes, rows):
+            return Chart(title, None)
+        axes.set_xlabel("training step")
+        axes.set_xlim(rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        if len(axes.get_legend_handles_labels()[1]) > 1:
+            figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.2)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return Chart(title, _inline(buffer.getvalue(), slug, title))
+
+
+def _inline(svg: str, slug: str, title: str) -> str:
+    """The bare <svg> element, scaled by the page, its ids unique among the drawings of one page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Two decimals of a point are plenty, and the six that come make up most of the page.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    svg = re.sub(r'\bid="', f'id="{slug}-', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\1{slug}-", svg)
+    svg = svg.replace(INK, "currentColor")
+    opening = re.sub(r' (width|height)="[^"]*"', "", svg[: svg.index(">")])
+    return f'{opening} role="img" aria-label="{title}"{svg[svg.index(">") :]}'

@@ -1,0 +1,172 @@
+"""The whole configuration of a run: the rooms' dataclasses composed, and how conf/ and overrides become one RunConfig.
+
+Defaults and help lines live in conf/; the dataclasses hold types only.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from launch.misspelt import explain, not_a_setting
+from learner.config import AlgorithmConfig, ClipConfig, LearnerConfig, OffPolicyConfig
+from reward.config import RewardConfig
+from rollout.config import DataConfig, RolloutConfig
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+ASSETS = Path(__file__).resolve().parent / "assets"
+ENTRY = "train"
+HYDRA_VERSION = "1.3"
+LONGEST_POINT_NAME = 80
+
+
+class ConfigError(ValueError):
+    """Settings a run cannot have. The message names every setting to change, one sentence a line."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str
+    width: int | None
+    path: str
+    dtype: str  # float32 | bfloat16
+    context_tokens: int
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    kind: str  # local | ray
+    address: str | None
+    device: str  # auto | cpu | cuda
+    start_timeout_s: float
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    every: int
+    samples_per_prompt: int
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    folder: str
+    save_rollouts: bool
+    save_model: bool
+    display: str  # auto | live | lines
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    name: str
+    seed: int
+    steps: int
+    algorithm: AlgorithmConfig
+    clip: ClipConfig
+    off_policy: OffPolicyConfig
+    model: ModelConfig
+    data: DataConfig
+    reward: RewardConfig
+    rollout: RolloutConfig
+    learner: LearnerConfig
+    cluster: ClusterConfig
+    evaluation: EvaluationConfig
+    output: OutputConfig
+
+
+def register() -> None:
+    """Tell Hydra the schema of every setting and the resolvers that conf/ uses. May be called again."""
+    ConfigStore.instance().store(name="run_schema", node=_mutable(RunConfig))
+    OmegaConf.register_new_resolver("assets", lambda path: str(ASSETS / path), replace=True)
+    OmegaConf.register_new_resolver("point", _point_name, replace=True)
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """The RunConfig that `python -m launch.train <overrides>` would run; for tests and other entry points.
+
+    Raises ConfigError.
+    """
+    register()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
+            return build(hydra.compose(ENTRY, overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, RunConfig, CONF)) from error
+
+
+def build(cfg: DictConfig) -> RunConfig:
+    """Resolve a composed configuration and freeze it.
+
+    Raises ConfigError with every key that has no value, or else with every key that is not a setting.
+    """
+    given: Any = OmegaConf.to_container(cfg)
+    missing = list(_missing_keys(given, ""))
+    if missing:
+        raise ConfigError("\n".join(f"{key} has no default; give {key}=..." for key in missing))
+    try:
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, RunConfig, CONF)) from error
+    unknown = list(_unknown_keys(RunConfig, values, ""))
+    if unknown:
+        raise ConfigError("\n".join(not_a_setting(key, RunConfig) for key in unknown))
+    values["output"]["folder"] = str(Path(values["output"]["folder"]).absolute())
+    return _freeze(RunConfig, values)
+
+
+def _mutable(kind: Any) -> Any:
+    """The same type, its dataclasses unfrozen: OmegaConf makes frozen ones read-only, so YAML could not fill them."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return make_dataclass(kind.__name__, [(field.name, _mutable(hints[field.name])) for field in fields(kind)])
+    if get_origin(kind) is dict:
+        key, value = get_args(kind)
+        return dict[key, _mutable(value)]  # type: ignore[misc, valid-type]
+    return kind
+
+
+def _missing_keys(value: Any, prefix: str) -> Iterator[str]:
+    """Dotted keys without a value. (OmegaConf.missing_keys stops at the first interpolation of one.)"""
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _missing_keys(inner, f"{prefix}{key}.")
+        elif inner == MISSING:
+            yield f"{prefix}{key}"
+
+
+def _unknown_keys(kind: Any, value: Any, prefix: str) -> Iterator[str]:
+    """Dotted keys that no dataclass knows: Hydra's schema lets `+section.key=value` through."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        for key, inner in value.items():
+            if key in hints:
+                yield from _unknown_keys(hints[key], inner, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+    elif get_origin(kind) is dict:
+        for key, inner in value.items():
+            yield from _unknown_keys(get_args(kind)[1], inner, f"{prefix}{key}.")
+
+
+def _freeze(kind: Any, value: Any) -> Any:
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{field.name: _freeze(hints[field.name], value[field.name]) for field in fields(kind)})
+    if get_origin(kind) is dict:
+        return {key: _freeze(get_args(kind)[1], inner) for key, inner in value.items()}
+    return value
+
+
+def _point_name(overrides: str) -> str:
+    """A folder name for a point of a sweep: short, and free of what a shell or a path would read otherwise."""
+    return re.sub(r"[^\w.-]+", "-", overrides)[:LONGEST_POINT_NAME]

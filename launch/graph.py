@@ -1,0 +1,120 @@
+"""The actors of a run as one object: started together, proved in step after every sync, closed together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import ray
+
+from launch.canary import CanaryResult, prove
+from launch.cluster import Shares
+from launch.config import RunConfig
+from launch.logs import log_to_files
+from learner.group import LearnerGroup
+from reward.pool import RewardPool
+from rollout.pool import RolloutPool
+from rollout.types import Prompt
+
+
+class StartFailed(RuntimeError):
+    """An actor did not start."""
+
+
+class Graph:
+    """Engines, reward workers and learner ranks. A context manager; leaving it ends every actor.
+
+    canary  token ids of the prompts both sides score after every sync
+    """
+
+    def __init__(
+        self, config: RunConfig, shares: Shares, verifiers: set[str], canary: list[np.ndarray], logs: Path
+    ):
+        self._config = config
+        self._canary = canary
+        self._logs = logs
+        # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
+        self.reward = RewardPool(config.reward, verifiers)
+        self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads)
+        self.learner = LearnerGroup(
+            config.learner,
+            config.clip,
+            config.off_policy,
+            config.seed,
+            config.steps,
+            shares.device,
+            shares.learner_threads,
+        )
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Load the model everywhere, connect the weight transfer, and prove it with weight version 0."""
+        config, model = self._config, self._config.model
+        engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
+        ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
+        say("starting the actors")
+        log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
+        calls = self.rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
+        calls += self.learner.begin_start(model.path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
+        say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
+        self._wait(dict(zip([*engines, *ranks], calls, strict=True)), limit)
+        self.reward.wait_ready()
+        say("sending the weights and checking the canary")
+        self.learner.connect_engines(
+            self.rollout.actors,
+            config.rollout.tensor_parallel_size,
+            self.rollout.transport,
+            config.rollout.bucket_bytes,
+            config.rollout.sync_timeout_s,
+        )
+        self.sync(0)
+
+    def sync(self, version: int) -> dict[str, float]:
+        """Send the learner's weights to the engines as `version`, and prove that they arrived.
+
+        Raises `CanaryMismatch`.
+        """
+        sent = self.learner.send_weights(version, self._config.rollout.sync_timeout_s)
+        result = self._prove(version)
+        return {"sync/bytes": sent, "sync/canary_abs_mean": result.mean_abs}
+
+    def _prove(self, version: int) -> CanaryResult:
+        engines = self.rollout.score(self._canary)
+        learner = self.learner.score_sequences(self._canary)
+        return prove(learner, engines, self._config.rollout.canary_bound, version)
+
+    def close(self) -> None:
+        self.reward.close()
+        self.rollout.close()
+        self.learner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _wait(self, calls: dict[str, ray.ObjectRef], limit_s: float) -> None:
+        pending = list(calls.values())
+        names = {call: name for name, call in calls.items()}
+        done, late = ray.wait(pending, num_returns=len(pending), timeout=limit_s)
+        for call in done:
+            try:
+                ray.get(call, timeout=limit_s)
+            except ray.exceptions.RayError as error:
+                raise StartFailed(f"{names[call]} did not start: {_cause(error)}; see {self._logs}") from error
+        if late:
+            raise StartFailed(
+                f"{', '.join(sorted(names[call] for call in late))} not ready after {limit_s:.0f} s; see {self._logs}, "
+                "or raise rollout.start_timeout_s and learner.start_timeout_s"
+            )
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
+    """The first `count` prompts with at least two tokens, so that there is something to predict."""
+    return [p.token_ids for p in prompts if len(p.token_ids) > 1][:count]

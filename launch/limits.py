@@ -1,0 +1,110 @@
+"""What each setting may be, taken by itself: one of a few words, or a number within bounds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from launch.config import RunConfig
+
+CHOICES = {
+    "algorithm.estimator": ("grpo",),
+    "algorithm.denominator": ("token_mean",),
+    "model.dtype": ("float32", "bfloat16"),
+    "reward.on_failure": ("exclude", "wrong", "abort"),
+    "rollout.adapter": ("auto", "in_process", "async"),
+    "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
+    "learner.zero_stage": (0, 1, 2, 3),
+    "learner.schedule": ("constant", "linear", "cosine"),
+    "learner.old_logprobs": ("recompute", "rollout"),
+    "cluster.kind": ("local", "ray"),
+    "cluster.device": ("auto", "cpu", "cuda"),
+    "output.display": ("auto", "live", "lines"),
+}
+AT_LEAST_ONE = (
+    "steps",
+    "off_policy.minibatches",
+    "off_policy.epochs",
+    "model.context_tokens",
+    "reward.workers",
+    "reward.children_per_worker",
+    "reward.memory_mb",
+    "rollout.engines",
+    "rollout.prompts_per_step",
+    "rollout.samples_per_prompt",
+    "rollout.max_new_tokens",
+    "rollout.max_sequences",
+    "rollout.kv_cache_blocks",
+    "rollout.tensor_parallel_size",
+    "rollout.bucket_bytes",
+    "rollout.canary_prompts",
+    "learner.ranks",
+    "learner.tokens_per_microbatch",
+    "learner.logprob_chunk_tokens",
+    "learner.threads",
+    "evaluation.samples_per_prompt",
+)
+NOT_NEGATIVE = (
+    "seed",
+    "algorithm.std_epsilon",
+    "reward.max_failure_share",
+    "rollout.top_k",
+    "learner.warmup_updates",
+    "learner.weight_decay",
+    "evaluation.every",
+    "evaluation.temperature",
+    "evaluation.top_k",
+)
+ABOVE_ZERO = (
+    "clip.low",
+    "clip.high",
+    "reward.timeout_s",
+    "reward.deadline_s",
+    "rollout.temperature",
+    "rollout.top_p",
+    "rollout.gpu_memory_utilization",
+    "rollout.start_timeout_s",
+    "rollout.deadline_s",
+    "rollout.sync_timeout_s",
+    "rollout.canary_bound",
+    "learner.learning_rate",
+    "learner.epsilon",
+    "learner.max_grad_norm",
+    "learner.start_timeout_s",
+    "learner.deadline_s",
+    "cluster.start_timeout_s",
+    "evaluation.top_p",
+)
+AT_MOST_ONE = (
+    "clip.low",
+    "reward.max_failure_share",
+    "rollout.top_p",
+    "rollout.gpu_memory_utilization",
+    "evaluation.top_p",
+)
+BELOW_ONE = ("learner.beta1", "learner.beta2")
+BOUNDS = (
+    (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),
+    (NOT_NEGATIVE, lambda value: value >= 0, "must not be negative"),
+    (ABOVE_ZERO, lambda value: value > 0, "has to be above 0"),
+    (AT_MOST_ONE, lambda value: value <= 1, "has to be at most 1"),
+    (BELOW_ONE, lambda value: 0 <= value < 1, "has to be from 0 to below 1"),
+)
+
+
+def beyond_limits(config: RunConfig) -> Iterator[str]:
+    """A sentence for each setting that is none of its choices or out of its bounds. A null has no bounds."""
+    for setting, choices in CHOICES.items():
+        value = _value(config, setting)
+        if value not in choices:
+            yield f"{setting} = {value} is not one of {', '.join(map(str, choices))}."
+    for settings, holds, sentence in BOUNDS:
+        for setting in settings:
+            value = _value(config, setting)
+            if value is not None and not holds(value):
+                yield f"{setting} = {value} {sentence}."
+
+
+def _value(config: RunConfig, setting: str) -> Any:
+    value: Any = config
+    for name in setting.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,97 @@
+"""One sentence for each way a setting can be misspelt, where Hydra prints a block of lines."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.errors import OverrideParseException
+
+
+def explain(error: Exception, schema: type, conf: Path) -> str:
+    """The sentence for an exception of Hydra or OmegaConf: their own first line where there is nothing to add."""
+    text = str(error)
+    cause = str(error.__cause__) if error.__cause__ is not None else text
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as setting=value."
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return not_a_setting(match[1].split("@")[0].replace("/", "."), schema)
+    if match := re.search(r"Could not find '([^']+)'", text):
+        return _no_such_option(match[1], conf)
+    if match := re.match(r"In '([^']+)': ConfigKeyError", text):
+        return f"conf/{match[1]}.yaml: {not_a_setting(_full_key(cause), schema)}"
+    if match := re.match(r"In '([^']+)':", text):
+        return f"conf/{match[1]}.yaml: {_about(cause)}."
+    if match := re.match(r"Error merging override (.+)", text):
+        return f"{match[1]} is refused: {_about(cause)}."
+    if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]} is a list of values; add --multirun to run one after another."
+    if match := re.match(r"(?:Multiple values for )?(\S+?)(?:\.| appears more than once)", text):
+        return f"{match[1]} is chosen twice; write {match[1]}=... once and without a plus sign."
+    return f"{_about(text)}."
+
+
+def not_a_setting(key: str, schema: type) -> str:
+    """A sentence with the nearest existing setting: "clip.hihg is not a setting; did you mean clip.high?"."""
+    nearest = nearest_setting(key, schema)
+    return f"{key} is not a setting" + (f"; did you mean {nearest}?" if nearest else ".")
+
+
+def nearest_setting(key: str, schema: type) -> str | None:
+    """The existing setting most like the dotted `key`: of the same name in another section, else spelt most alike."""
+    known = list(_settings(schema, ""))
+    name = key.split(".")[-1]
+    elsewhere = [setting for setting in known if setting.split(".")[-1] == name]
+    guesses = [*get_close_matches(key, elsewhere, cutoff=0), *_respelt(key, schema), *get_close_matches(key, known)]
+    return guesses[0] if guesses else None
+
+
+def _respelt(key: str, schema: Any) -> list[str]:
+    """`key` with its first wrong component replaced by fields of that section that are like it, the likest first."""
+    parts, kind = key.split("."), schema
+    for index, part in enumerate(parts):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            continue
+        hints = get_type_hints(kind) if is_dataclass(kind) else {}
+        if part not in hints:
+            before, after = parts[:index], parts[index + 1 :]
+            return [".".join([*before, close, *after]) for close in get_close_matches(part, hints)]
+        kind = hints[part]
+    return []
+
+
+def _settings(kind: Any, prefix: str) -> Iterator[str]:
+    if not is_dataclass(kind):
+        return
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        yield f"{prefix}{field.name}"
+        yield from _settings(hints[field.name], f"{prefix}{field.name}.")
+
+
+def _no_such_option(path: str, conf: Path) -> str:
+    group, _, option = path.rpartition("/")
+    options = sorted(file.stem for file in (conf / group).glob("*.yaml") if file.stem != "base")
+    nearest = get_close_matches(option, options, n=1)
+    hint = f"; did you mean {group}={nearest[0]}?" if nearest else "."
+    choices = f" Options: {', '.join(options)}." if options else ""
+    return f"{group}={option} does not exist{hint}{choices}"
+
+
+def _about(text: str) -> str:
+    """OmegaConf's sentence and the key it is about, without its lines of internals."""
+    key, sentence = _full_key(text), _first_line(text)
+    return f"{key}: {sentence}" if key else sentence
+
+
+def _full_key(text: str) -> str:
+    """The key OmegaConf says its error is about, "" where it says none."""
+    match = re.search(r"full_key: (\S+)", text)
+    return match[1] if match else ""
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0].rstrip(".")

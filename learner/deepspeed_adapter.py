@@ -1,0 +1,135 @@
+"""The one file that imports DeepSpeed: process group, engine, update step, and full parameters out of any ZeRO stage."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import deepspeed
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.integrations import HfDeepSpeedConfig
+
+from learner import buckets
+from learner.buckets import ParameterSpec
+from learner.config import LearnerConfig
+
+
+def join_group(rank: int, ranks: int, master: tuple[str, int], device: str, timeout_s: float) -> None:
+    """Join the learner's process group; gloo on CPU, NCCL on CUDA."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": "0",  # Ray shows each actor its own device only
+        "MASTER_ADDR": master[0],
+        "MASTER_PORT": str(master[1]),
+    }
+    if device == "cpu":
+        # Built with a C++ compiler on first use and only needed for inference; a stale build lock would hang the start.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "gloo" if device == "cpu" else "nccl"
+    deepspeed.init_distributed(dist_backend=backend, timeout=timedelta(seconds=timeout_s), verbose=False)
+
+
+class DeepSpeedModel:
+    """A causal LM under a DeepSpeed engine whose every `update` is one optimiser step."""
+
+    def __init__(self, config: LearnerConfig, model_path: str, dtype: str, trust_remote_code: bool):
+        self._config = config
+        self.model_path = model_path
+        settings = _engine_config(config, dtype)
+        # Held for as long as the model loads: under stage 3 transformers then shards the weights while reading them.
+        sharded_loading = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
+        model = AutoModelForCausalLM.from_pretrained(
+            model_path,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+        del sharded_loading
+        model.train()
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+        )
+        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+        self.model = model
+        self.ranks = torch.distributed.get_world_size()
+        self.device = self.engine.device
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Run the engine on right-padded tokens int64 [batch, time]; returns what the replaced head returns.
+
+        No mask and no cache: causality keeps padding on the right out of every real token's sight, and a mask or a cache
+        would switch off the detection of packed rows.
+        """
+        return self.engine(input_ids=tokens, use_cache=False).logits
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Accumulate the gradient of `loss`, already divided by its global denominator.
+
+        DeepSpeed averages over ranks, so the sum over ranks needs the factor here.
+        """
+        self.engine.backward(loss * self.ranks, scale_wrt_gas=False)
+
+    def boundary(self, last: bool) -> None:
+        """Say whether the next backward closes the update."""
+        self.engine.set_gradient_accumulation_boundary(last)
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, apply and clear the gradients; returns the global gradient norm before clipping."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = self._plain_norm() if self._config.zero_stage == 0 else None
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm()) if norm is None else norm
+
+    def _plain_norm(self) -> float:
+        # Stage 0 in float32 clips but never reports the norm; its gradients are whole and reduced at this point.
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(grads))
+
+    def specs(self) -> list[ParameterSpec]:
+        """Every parameter at its full size; a tied one appears once."""
+        return [
+            ParameterSpec(name, shape, str(p.dtype).removeprefix("torch."), math.prod(shape) * p.element_size())
+            for name, p in self.model.named_parameters()
+            for shape in [tuple(p.ds_shape if self._config.zero_stage == 3 else p.shape)]
+        ]
+
+    def full_parameters(self, bucket_bytes: int) -> Iterator[list[tuple[ParameterSpec, torch.Tensor]]]:
+        """Bucket after bucket of whole parameters, valid until the next is asked for; all ranks must iterate."""
+        specs, parameters = self.specs(), list(self.model.parameters())
+        for bucket in buckets.plan_buckets(specs, bucket_bytes):
+            with self._gathered([parameters[i] for i in bucket]):
+                yield [(specs[i], parameters[i].detach()) for i in bucket]
+
+    def _gathered(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
+        if self._config.zero_stage == 3:
+            return deepspeed.zero.GatheredParameters(parameters, modifier_rank=None)
+        return nullcontext()
+
+    def close(self) -> None:
+        self.engine.destroy()
+        torch.distributed.destroy_process_group()
+
+
+def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
+    return {
+        # DeepSpeed wants a size but never looks at our batches; accumulation is ours, so it is declared as one.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.max_grad_norm,
+        "zero_optimization": {"stage": config.zero_stage},
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_allow_untested_optimizer": False,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }

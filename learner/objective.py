@@ -1,0 +1,62 @@
+"""The clipped surrogate and its metrics, per token, before any denominator."""
+
+import torch
+
+from entropy.plan import TokenPlan
+from learner.config import ClipConfig
+from learner.metrics import Tally
+
+MAX_LOG_RATIO = 20.0  # exp of it is still finite in bfloat16 products; beyond, the ratio carries no information
+
+
+def token_losses(
+    logprobs: torch.Tensor,
+    entropies: torch.Tensor,
+    old_logprobs: torch.Tensor,
+    advantages: torch.Tensor,
+    clip: ClipConfig,
+    plan: TokenPlan,
+) -> tuple[torch.Tensor, Tally]:
+    """w · max(-A r, -A clip(r, 1 - low, 1 + high)) + kl_coef · |log r| - entropy_coef · H for each token.
+
+    Schulman et al. 2017, eq. 7, with separate thresholds (Yu et al. 2025, eq. 10). r = exp(log pi - log pi_old), the
+    log-ratio clamped to ±20 first. Advantages are as the estimator gave them: the caller divides the sum by its
+    denominator.
+
+    All tensors float32 [tokens]; returns the losses [tokens] and the metrics over these tokens.
+    """
+    log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    ratio = log_ratio.exp()
+    low = clip.low if plan.clip_low is None else plan.clip_low
+    high = clip.high if plan.clip_high is None else plan.clip_high
+    clipped_ratio = torch.minimum(torch.maximum(ratio, _like(1.0 - low, ratio)), _like(1.0 + high, ratio))
+    plain, clipped = -advantages * ratio, -advantages * clipped_ratio
+    losses = _keep(torch.maximum(plain, clipped), plan.weight)
+    losses = losses + plan.kl_coef * log_ratio.abs() - plan.entropy_coef * entropies
+
+    tally = Tally()
+    with torch.no_grad():
+        count = len(ratio)
+        is_clipped = clipped > plain
+        tally.mean("policy/clip_low_share", (is_clipped & (ratio < 1)).sum(), count)
+        tally.mean("policy/clip_high_share", (is_clipped & (ratio > 1)).sum(), count)
+        tally.mean("policy/ratio_mean", ratio.sum(), count)
+        tally.mean("policy/kl_k1", -log_ratio.sum(), count)
+        tally.mean("policy/kl_k3", (ratio - 1 - log_ratio).sum(), count)
+        tally.mean("policy/loss", losses.sum(), count)
+        tally.mean("entropy/update_mean", entropies.sum(), count)
+        if count:
+            tally.maximum("policy/ratio_max", ratio.max())
+            tally.minimum("policy/ratio_min", ratio.min())
+    return losses, tally
+
+
+def _like(value: float | torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(value, dtype=reference.dtype, device=reference.device)
+
+
+def _keep(losses: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
+    """losses · weight, where a token of weight 0 is cut out of the graph: 0 · inf must not reach a gradient."""
+    if not isinstance(weight, torch.Tensor):
+        return losses * weight
+    return torch.where(weight == 0, torch.zeros_like(losses), losses) * weight

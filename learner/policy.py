@@ -1,0 +1,63 @@
+"""From samples to log-probabilities and entropies of their response tokens."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from learner.fused_head import ScoringHead, TargetTokens
+from learner.types import Passes, TokenBatch
+
+
+class Policy:
+    """The model with its LM head replaced by the fused scoring head.
+
+    temperature  the rollout's; log-probs and entropies are those of the distribution that was sampled from
+    """
+
+    def __init__(self, model: Any, temperature: float, chunk_tokens: int):
+        self._model = model
+        self._head = ScoringHead(model.model.get_output_embeddings(), temperature, chunk_tokens)
+        self._temperature = temperature
+
+    def forward(self, batch: TokenBatch, samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies float32 [response tokens of `samples`], with gradients.
+
+        With no samples the model still runs, on one token, because the other ranks' collectives wait for it.
+        """
+        sequences = [batch.tokens[s : s + n] for s, n in zip(batch.offsets[samples], batch.lengths[samples], strict=True)]
+        return self._run(sequences, batch.prompt_lengths[samples])
+
+    def score(self, batch: TokenBatch, passes: Passes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices into the response tokens, log-probs and entropies, of all passes one after another, no gradients."""
+        indices, logprobs, entropies = [], [], []
+        with torch.no_grad():
+            for samples in passes:
+                values = self.forward(batch, samples)
+                indices.append(batch.response_index(samples))
+                logprobs.append(values[0].cpu().numpy())
+                entropies.append(values[1].cpu().numpy())
+        return np.concatenate(indices), np.concatenate(logprobs), np.concatenate(entropies)
+
+    def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
+        """Log-probs at temperature 1 of the tokens of each sequence after its first: float32 [tokens - 1] each."""
+        with torch.no_grad(), self._head.at_temperature(1.0):
+            logprobs, _ = self._run(sequences, np.ones(len(sequences), np.int64))
+        return np.split(logprobs.cpu().numpy(), np.cumsum([len(s) - 1 for s in sequences])[:-1])
+
+    def _run(self, sequences: list[np.ndarray], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self._model.device
+        lengths = np.array([len(s) for s in sequences] or [1])
+        tokens = np.zeros((len(lengths), lengths.max()), np.int64)
+        for row, sequence in zip(tokens, sequences, strict=False):
+            row[: len(sequence)] = sequence
+        # The hidden state at t predicts token t + 1: responses are predicted from their prompt's last token on.
+        positions = [
+            row * tokens.shape[1] + np.arange(prompt - 1, length - 1)
+            for row, (prompt, length) in enumerate(zip(prompt_lengths, lengths, strict=False))
+        ]
+        flat = np.concatenate(positions) if positions else np.zeros(0, np.int64)
+        targets = tokens.reshape(-1)[flat + 1]
+        self._head.request = TargetTokens(torch.from_numpy(flat).to(device), torch.from_numpy(targets).to(device))
+        logprobs, entropies = self._model.forward(torch.from_numpy(tokens).to(device))
+        return logprobs, entropies

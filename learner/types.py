@@ -1,0 +1,88 @@
+"""What the learner group receives and returns. Arrays only: nothing here is padded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """All samples of a rollout batch, flat.
+
+    A sample is a prompt and its response; N samples hold T tokens of which R are response tokens.
+
+    tokens              int32 [T], sample after sample, prompt then response
+    lengths             int32 [N], tokens of each sample
+    prompt_lengths      int32 [N], at least 1
+    groups              int32 [N], index of the sample's prompt within the batch
+    behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
+    advantages          float32 [R], never scaled by any denominator
+    versions            int32 [R], weight version that drew the token
+    old_logprobs        float32 [R] under the weights at the start of this batch's updates; None where one update
+                        makes them equal to the current ones by definition
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    prompt_lengths: np.ndarray
+    groups: np.ndarray
+    behaviour_logprobs: np.ndarray
+    advantages: np.ndarray
+    versions: np.ndarray
+    old_logprobs: np.ndarray | None
+
+    def __post_init__(self):
+        if self.tokens.size != self.lengths.sum():
+            raise ValueError(f"{self.tokens.size} tokens, but the lengths add up to {self.lengths.sum()}")
+        if (self.prompt_lengths < 1).any():
+            raise ValueError("a sample needs at least one prompt token to predict its first response token from")
+        responses = int(self.response_lengths.sum())
+        for name in ("behaviour_logprobs", "advantages", "versions", "old_logprobs"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (responses,):
+                raise ValueError(f"{name} has shape {values.shape}, but there are {responses} response tokens")
+
+    @property
+    def response_lengths(self) -> np.ndarray:
+        """int32 [N]"""
+        return self.lengths - self.prompt_lengths
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 [N + 1], where each sample starts in `tokens`."""
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    @property
+    def response_offsets(self) -> np.ndarray:
+        """int64 [N + 1], where each sample starts in the arrays over response tokens."""
+        return np.concatenate([[0], np.cumsum(self.response_lengths, dtype=np.int64)])
+
+    def response_index(self, samples: np.ndarray) -> np.ndarray:
+        """int64 indices into the arrays over response tokens of `samples`, sample after sample."""
+        starts, lengths = self.response_offsets[samples], self.response_lengths[samples]
+        return ragged_index(starts, lengths)
+
+
+def ragged_index(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Concatenation of `arange(start, start + length)` over the pairs."""
+    if lengths.size == 0:
+        return np.zeros(0, np.int64)
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+
+
+Passes = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """One optimiser update.
+
+    passes         for each rank, the samples of each of its forward passes; equally many passes on every rank
+    response_tokens  of the whole update, the denominator of the token mean
+    learning_rate  of this update
+    """
+
+    passes: tuple[Passes, ...]
+    response_tokens: int
+    learning_rate: float

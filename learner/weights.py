@@ -1,0 +1,113 @@
+"""Sending weights to the engines: one session per sync, driven by rank 0 through vLLM's own control plane."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+import torch
+
+from learner.buckets import ParameterSpec
+
+
+class WeightSender(Protocol):
+    """All ranks call `send`; it returns the bytes that rank 0 sent to each engine."""
+
+    def send(self, version: int) -> int: ...
+
+
+class EngineClient:
+    """vLLM's `VLLMWeightSyncClient` over Ray actors: four methods, every call with a deadline.
+
+    workers_per_engine  processes of one engine; NCCL ranks of engine i start at 1 + i · workers_per_engine
+    """
+
+    def __init__(self, engines: list[Any], workers_per_engine: int, timeout_s: float):
+        self._engines = engines
+        self._workers = workers_per_engine
+        self._timeout_s = timeout_s
+        self.version = 0
+
+    @property
+    def workers(self) -> int:
+        return self._workers * len(self._engines)
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        infos = [dict(init_info) for _ in self._engines]
+        if "rank_offset" in init_info:
+            for index, info in enumerate(infos):
+                info["rank_offset"] = 1 + index * self._workers
+        self._call("init_weight_transfer_engine", [(info,) for info in infos])
+
+    def start_weight_update(self) -> None:
+        self._call("start_weight_update", [()] * len(self._engines))
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        self._call("update_weights", [(update_info,)] * len(self._engines))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """vLLM's senders leave the version out, so it is the one that `send` was asked for."""
+        self._call("finish_weight_update", [(self.version,)] * len(self._engines))
+
+    def _call(self, method: str, arguments: list[tuple]) -> None:
+        calls = [
+            getattr(engine, method).remote(*args, self._timeout_s)
+            for engine, args in zip(self._engines, arguments, strict=True)
+        ]
+        try:
+            # A little longer than the engine's own limit, so that its more precise sentence wins.
+            ray.get(calls, timeout=self._timeout_s + 10)
+        except ray.exceptions.GetTimeoutError:
+            raise TimeoutError(
+                f"weight sync: {method} did not return from all {len(calls)} engines in {self._timeout_s:.0f} s; "
+                "see logs/engine-*.log, or raise rollout.sync_timeout_s"
+            ) from None
+
+
+class HostSender:
+    """Sends through the object store: needs no GPU, and works across nodes.
+
+    model   a `DeepSpeedModel`
+    client  on rank 0, None elsewhere
+    """
+
+    def __init__(self, model: Any, client: EngineClient | None, bucket_bytes: int):
+        self._model, self._client, self._bucket_bytes = model, client, bucket_bytes
+        if client:
+            client.init_weight_transfer_engine({})
+
+    def send(self, version: int) -> int:
+        if self._client:
+            self._client.version = version
+            self._client.start_weight_update()
+        sent = 0
+        for bucket in self._model.full_parameters(self._bucket_bytes):
+            if self._client:
+                self._client.update_weights(_update_info(bucket))
+                sent += sum(spec.size_bytes for spec, _ in bucket)
+        if self._client:
+            self._client.finish_weight_update()
+        return sent
+
+
+def _update_info(bucket: list[tuple[ParameterSpec, torch.Tensor]]) -> dict[str, Any]:
+    data = np.concatenate([_bytes(tensor) for _, tensor in bucket])
+    return {
+        "names": [spec.name for spec, _ in bucket],
+        "dtypes": [spec.dtype for spec, _ in bucket],
+        "shapes": [list(spec.shape) for spec, _ in bucket],
+        "bucket": ray.put(data),
+    }
+
+
+def _bytes(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.contiguous().cpu().view(-1).view(torch.uint8).numpy()
+
+
+def open_sender(transport: str, model: Any, client: EngineClient | None, rank: int, bucket_bytes: int) -> WeightSender:
+    """The sender for `host`, `nccl` or `ipc`."""
+    if transport == "host":
+        return HostSender(model, client, bucket_bytes)
+    # Imports vLLM, which a learner without it on the GPU path need not have.
+    from learner.native_transfer import NativeSender
+
+    return NativeSender(transport, model, client, rank, bucket_bytes)

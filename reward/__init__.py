@@ -1,0 +1,1 @@
+"""Verdicts on responses: verifiers, the child processes they run in, and the pool of Ray workers around them."""

@@ -1,0 +1,24 @@
+"""Settings of the reward pool; defaults and help lines live in conf/reward."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """
+    workers              Ray actors
+    children_per_worker  verifications at a time in each actor, one child process each
+    timeout_s            for one verification, from the start of its execution
+    memory_mb            what one child may allocate beyond the loaded libraries, MiB
+    on_failure           exclude | wrong | abort
+    max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
+    deadline_s           for one whole `RewardPool.verify`
+    """
+
+    workers: int
+    children_per_worker: int
+    timeout_s: float
+    memory_mb: int
+    on_failure: str
+    max_failure_share: float
+    deadline_s: float

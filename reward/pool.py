@@ -1,0 +1,171 @@
+"""The pool of Ray workers that judge responses, seen from the driver.
+
+A worker that dies is replaced, and its requests are issued once more; the second time they become failures of kind
+`crash`. Ray must be running. `verify` blocks, and may be called from several threads at once.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Collection, Sequence
+from typing import cast
+
+import ray
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
+
+from reward.config import RewardConfig
+from reward.fork_server import ForkServerDied
+from reward.keeper import Keeper
+from reward.types import FailureKind, Verdict, VerificationRequest
+from reward.verifiers import UnknownVerifier, VerifierImportError, check_names
+
+START_TIMEOUT_S = 120.0  # of an actor: its process, the libraries of the verifiers, the first children
+GRACE_S = 10.0  # beyond the deadline that a worker keeps by itself
+ATTEMPTS = 2
+
+_WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied)
+
+
+class RewardWorker:
+    """Ray actor around a `Keeper`."""
+
+    def __init__(self, verifiers: Collection[str], config: RewardConfig, search_path: Sequence[str]):
+        """`search_path` is the driver's `sys.path`: what the driver can import, a verifier of the user's own most of
+        all, is found here too where the folders exist."""
+        sys.path += [entry for entry in search_path if entry not in sys.path]
+        self._keeper: Keeper | None = None
+        self._problem = ""
+        try:
+            self._keeper = Keeper(
+                verifiers, config.children_per_worker, config.timeout_s, config.memory_mb, START_TIMEOUT_S
+            )
+        except VerifierImportError as error:  # a constructor that raises would reach the driver as a dead actor
+            self._problem = str(error)
+
+    def problem(self) -> str:
+        """Why this worker can judge nothing, "" where it can."""
+        return self._problem
+
+    def verify(self, requests: Sequence[VerificationRequest], deadline_s: float) -> list[Verdict]:
+        if self._keeper is None:
+            raise VerifierImportError(self._problem)
+        return self._keeper.verify(requests, deadline_s)
+
+    def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.close()
+
+
+class RewardPool:
+    """Verdicts from `config.workers` Ray actors. A context manager; `close` leaves no process behind."""
+
+    def __init__(self, config: RewardConfig, verifiers: Collection[str]):
+        """Starts the actors without waiting for them. Raises `UnknownVerifier`."""
+        check_names(verifiers)
+        self._config = config
+        self._verifiers = frozenset(verifiers)
+        self._lock = threading.Lock()
+        self._turn = 0
+        self._is_ready = False
+        self._workers = [self._start_worker() for _ in range(config.workers)]
+
+    def wait_ready(self) -> None:
+        """Returns when every actor can judge. Raises `VerifierImportError`, `TimeoutError` after `START_TIMEOUT_S`, and
+        Ray's `RayActorError` for an actor that died before it was ready."""
+        try:
+            problems = ray.get([worker.problem.remote() for worker in self._workers], timeout=START_TIMEOUT_S)
+        except GetTimeoutError as error:
+            raise TimeoutError(
+                f"not all of reward.workers={len(self._workers)} actors started within {START_TIMEOUT_S:g} s"
+            ) from error
+        for problem in problems:
+            if problem:
+                raise VerifierImportError(problem)
+        self._is_ready = True
+
+    def verify(self, requests: Sequence[VerificationRequest]) -> list[Verdict]:
+        """Verdicts in the order of `requests`, within `config.deadline_s` and a little grace.
+
+        What a lost worker or a passed deadline leaves open becomes a failure. Raises `UnknownVerifier` for a request
+        whose verifier the pool was not made for, and `VerifierImportError`.
+        """
+        for name in {request.verifier for request in requests} - self._verifiers:
+            check_names([name])
+            made_for = ", ".join(sorted(self._verifiers))
+            raise UnknownVerifier(f"this reward pool was made for {made_for}, not for {name!r}")
+        if not self._is_ready:
+            self.wait_ready()
+        deadline = time.monotonic() + self._config.deadline_s
+        verdicts: list[Verdict | None] = [None] * len(requests)
+        open_indices = list(range(len(requests)))
+        loss = ""
+        for _ in range(ATTEMPTS):
+            lost: list[int] = []
+            for worker, indices, reference in self._submit(requests, open_indices, deadline):
+                try:
+                    remaining = max(0.0, deadline - time.monotonic())
+                    found = ray.get(reference, timeout=remaining + GRACE_S)
+                except GetTimeoutError:
+                    self._replace(worker)
+                    late = Verdict.failed(
+                        FailureKind.TIMEOUT, "the reward worker did not answer within reward.deadline_s", 0.0
+                    )
+                    found = [late] * len(indices)
+                except _WORKER_LOST as error:
+                    self._replace(worker)
+                    loss = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                    lost += indices
+                    continue
+                for i, verdict in zip(indices, found, strict=True):
+                    verdicts[i] = verdict
+            open_indices = sorted(lost)
+        for i in open_indices:
+            verdicts[i] = Verdict.failed(FailureKind.CRASH, f"the reward worker was lost twice ({loss})", 0.0)
+        return cast(list[Verdict], verdicts)
+
+    def close(self) -> None:
+        """Ends the actors and their children."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+        closing = [worker.close.remote() for worker in workers]
+        ray.wait(closing, num_returns=len(closing), timeout=GRACE_S)
+        for worker in workers:
+            ray.kill(worker)
+
+    def __enter__(self) -> "RewardPool":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _submit(self, requests: Sequence[VerificationRequest], indices: list[int], deadline: float) -> list[tuple]:
+        """Deals `indices` out to the workers like cards, so that the samples of one slow prompt are spread."""
+        with self._lock:
+            first, self._turn = self._turn, self._turn + 1
+            workers = list(self._workers)
+        if not workers:
+            raise RuntimeError("this reward pool is closed")
+        calls = []
+        for k, worker in enumerate(workers[(first + k) % len(workers)] for k in range(len(workers))):
+            if share := indices[k :: len(workers)]:
+                remaining = max(0.0, deadline - time.monotonic())
+                calls.append((worker, share, worker.verify.remote([requests[i] for i in share], remaining)))
+        return calls
+
+    def _start_worker(self):
+        return (
+            ray.remote(RewardWorker)
+            .options(
+                num_cpus=0,
+                scheduling_strategy="SPREAD",
+                max_concurrency=32,
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+            )
+            .remote(sorted(self._verifiers), self._config, sys.path)
+        )
+
+    def _replace(self, worker) -> None:
+        with self._lock:
+            if worker in self._workers:  # another thread may have seen the loss first
+                ray.kill(worker)
+                self._workers[self._workers.index(worker)] = self._start_worker()

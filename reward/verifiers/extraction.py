@@ -1,0 +1,90 @@
+"""Finding the final answer in a response.
+
+Every rule looks for the last place where it applies and takes time linear in the text: responses reach megabytes, and a
+regular expression that backtracks over one would spend the whole deadline.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+Rule = tuple[str, Callable[[str], str | None]]  # its name, and what it reads out of a text
+
+MAX_PHRASE = 200  # characters; a longer line after "####" or "the answer is" is prose, not an answer
+
+NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?|\.\d+"
+
+_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_HASH_ANSWER = re.compile(rf"[-+]?[$€£]?(?:{NUMBER})\s?(?:%|[A-Za-z ]*)\.?|[\\$].+")
+_ANSWER_IS = re.compile(r"\banswer\s+is\b\s*:?", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.(?:\s|$)|\n")
+_LAST_NUMBER = re.compile(rf"(?:(?<![\w)])[-\u2212])?(?:{NUMBER})")
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Inside of the `\boxed{...}` that closes last, braces balanced; an unclosed one is passed over."""
+    opened: list[int | None] = []
+    found = None
+    for token in _BRACES.finditer(text):
+        if token.group() == "}":
+            start = opened.pop() if opened else None
+            if start is not None:
+                found = text[start : token.start()]
+        elif token.group() == "{":
+            opened.append(None)
+        elif token.group().endswith("{") and token.group() != r"\{":
+            opened.append(token.end())
+    return found
+
+
+def last_tag(text: str) -> str | None:
+    """Inside of the last `<answer>...</answer>`."""
+    start = text.rfind("<answer>", 0, max(text.rfind("</answer>"), 0))
+    if start < 0:
+        return None
+    start += len("<answer>")
+    return text[start : text.find("</answer>", start)]
+
+
+def hash_line(text: str) -> str | None:
+    """What follows the last `####` on its line, where that looks like a value: `####` is a Markdown heading too."""
+    start = text.rfind("####")
+    if start < 0:
+        return None
+    line = text[start + 4 : start + 4 + MAX_PHRASE].partition("\n")[0].strip()
+    return line if _HASH_ANSWER.fullmatch(line) else None
+
+
+def answer_is(text: str) -> str | None:
+    """What follows the last "answer is", up to the end of the sentence."""
+    start = -1
+    for match in _ANSWER_IS.finditer(text):
+        start = match.end()
+    if start < 0:
+        return None
+    return _SENTENCE_END.split(text[start : start + MAX_PHRASE].lstrip(), maxsplit=1)[0].replace("**", "")
+
+
+def last_number(text: str) -> str | None:
+    """The last number in the text, with its sign."""
+    found = None
+    for match in _LAST_NUMBER.finditer(text):
+        found = match.group()
+    return found
+
+
+MATHS_RULES = (
+    ("boxed", last_boxed),
+    ("hash", hash_line),
+    ("answer_tag", last_tag),
+    ("the_answer_is", answer_is),
+    ("last_number", last_number),
+)
+
+
+def first_found(text: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
+    """(stripped answer, name of the rule) by the first of `rules` that finds a non-empty answer, or None."""
+    for name, rule in rules:
+        answer = rule(text)
+        if answer is not None and answer.strip():
+            return answer.strip(), name
+    return None

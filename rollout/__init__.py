@@ -1,0 +1,1 @@
+"""Prompts, vLLM engines and the pool of actors that turns one into the other's responses."""

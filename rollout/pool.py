@@ -1,0 +1,133 @@
+"""The engines as one object on the driver: routing, deadlines, scoring."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from rollout.actor import EngineActor
+from rollout.config import RolloutConfig
+from rollout.seeds import keyed_hash, request_seed
+from rollout.types import GenerationRequest, Prompt, Response, Sampling
+
+
+class RolloutFailed(RuntimeError):
+    """An engine died or did not answer within its deadline."""
+
+
+class RolloutPool:
+    """vLLM engines as Ray actors. `actors` is in engine order."""
+
+    def __init__(self, config: RolloutConfig, device: str, threads: int):
+        self._config = config
+        self._device = device
+        self.adapter = resolve_adapter(config.adapter, device)
+        self.transport = resolve_transport(config.weight_transfer, device)
+        actor = ray.remote(EngineActor).options(
+            num_cpus=0 if device == "cpu" else 1,
+            num_gpus=0 if device == "cpu" else config.tensor_parallel_size,
+            max_concurrency=4,
+            runtime_env={"env_vars": _environment(device, threads)},
+        )
+        self.actors = [actor.remote(index) for index in range(config.engines)]
+
+    def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
+        """Start loading on all engines; the references are done when the engines are ready."""
+        config = self._config
+        settings = {
+            "model_path": model_path,
+            "dtype": dtype,
+            "context_tokens": context_tokens,
+            "device": self._device,
+            "max_sequences": config.max_sequences,
+            "kv_cache_blocks": config.kv_cache_blocks,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "tensor_parallel_size": config.tensor_parallel_size,
+            "enforce_eager": config.enforce_eager,
+            "weight_transfer": self.transport,
+            "trust_remote_code": trust_remote_code,
+        }
+        return [actor.start.remote(self.adapter, settings) for actor in self.actors]
+
+    def generate(
+        self, prompts: Sequence[Prompt], samples: int, sampling: Sampling, seed: int, step: int
+    ) -> list[list[Response]]:
+        """`samples` responses for each prompt, in the order of `prompts`.
+
+        Requests are dealt over the engines in the order of a hash of (uid, sample): balanced, and the same in every run.
+        """
+        requests = [
+            GenerationRequest(p.uid, sample, p.token_ids, request_seed(seed, step, p.uid, sample))
+            for p in prompts
+            for sample in range(samples)
+        ]
+        order = sorted(range(len(requests)), key=lambda i: keyed_hash(requests[i].uid, requests[i].sample))
+        shares = [order[engine :: len(self.actors)] for engine in range(len(self.actors))]
+        limit = self._config.deadline_s
+        calls = [
+            actor.generate.remote([requests[i] for i in share], sampling, limit)
+            for actor, share in zip(self.actors, shares, strict=True)
+        ]
+        responses: list[Response | None] = [None] * len(requests)
+        for share, answers in zip(shares, self._get(calls, limit, "generate"), strict=True):
+            for index, response in zip(share, answers, strict=True):
+                responses[index] = response
+        return [responses[i : i + samples] for i in range(0, len(responses), samples)]
+
+    def score(self, sequences: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Every engine's log-probs at temperature 1 of each sequence's tokens after its first."""
+        limit = self._config.sync_timeout_s
+        return self._get([actor.score.remote(sequences, limit) for actor in self.actors], limit, "score the canary")
+
+    def weight_versions(self) -> list[int]:
+        calls = [actor.weight_version.remote() for actor in self.actors]
+        return self._get(calls, self._config.sync_timeout_s, "tell their weight version")
+
+    def close(self) -> None:
+        """Let vLLM stop its own processes, then end the actors."""
+        ray.wait([a.shutdown.remote() for a in self.actors], num_returns=len(self.actors), timeout=10)
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _get(self, calls: list[Any], limit_s: float, what: str) -> list[Any]:
+        try:
+            # A little longer than the engine's own limit, so that its more precise sentence wins.
+            return ray.get(calls, timeout=limit_s + 10)
+        except ray.exceptions.GetTimeoutError:
+            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+            late = [str(i) for i, call in enumerate(calls) if call not in done]
+            raise RolloutFailed(
+                f"engine {', '.join(late)} did not {what} in {limit_s:.0f} s; see logs/engine-*.log"
+            ) from None
+        except ray.exceptions.RayActorError as error:
+            raise RolloutFailed(f"an engine died: {error}; see logs/engine-*.log") from error
+
+
+def resolve_adapter(choice: str, device: str) -> str:
+    """`auto` is what was measured faster: in-process on CPU, AsyncLLM on CUDA."""
+    if choice != "auto":
+        return choice
+    return "in_process" if device == "cpu" else "async"
+
+
+def resolve_transport(choice: str, device: str) -> str:
+    """`auto` is host memory on CPU and NCCL on CUDA."""
+    if choice != "auto":
+        return choice
+    return "host" if device == "cpu" else "nccl"
+
+
+def _environment(device: str, threads: int) -> dict[str, str]:
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+    if device == "cpu":
+        # Each engine keeps to its share of threads; vLLM's own binding would put every engine on the same cores.
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return environment

@@ -1,0 +1,87 @@
+"""Prompts in, responses out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+
+class FinishReason(StrEnum):
+    """Why generation ended: an end-of-sequence token, the length limit, or an abort."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One task for the policy.
+
+    uid        unique within a run and stable over runs: "<set>/<row>"
+    text       what the policy reads, template applied
+    token_ids  int32 [prompt tokens] of `text`
+    source     name of the data set, for metrics per source
+    verifier   name of the verifier that judges responses
+    gold       reference in the verifier's own form (JSON values)
+    metadata   whatever the source attaches for its verifier (JSON values)
+    """
+
+    uid: str
+    text: str
+    token_ids: np.ndarray
+    source: str
+    verifier: str
+    gold: Any
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw responses. The log-probs that come back are at this temperature."""
+
+    temperature: float
+    top_p: float
+    top_k: int  # 0 keeps the whole vocabulary
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One response to draw. `seed` makes it a function of (weights, prompt, seed)."""
+
+    uid: str
+    sample: int
+    prompt_token_ids: np.ndarray  # int32 [prompt tokens]
+    seed: int
+
+
+@dataclass(frozen=True)
+class VersionSpan:
+    """Tokens from `start` (index into the response) to the next span were drawn from weights `version`."""
+
+    start: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response.
+
+    token_ids  int32 [response tokens], the end-of-sequence token included where it was drawn
+    logprobs   float32 [response tokens], log-probability of each drawn token at the sampling temperature
+    text       decoded in the actor, special tokens left out
+    versions   weight version of each span, first span at 0
+    engine     index of the engine that drew it
+    """
+
+    uid: str
+    sample: int
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    text: str
+    finish_reason: FinishReason
+    versions: tuple[VersionSpan, ...]
+    engine: int

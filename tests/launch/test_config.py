@@ -1,0 +1,310 @@
+"""conf/ and the dataclasses agree, and every way to misspell a setting ends in a sentence."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
+from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+
+from launch import laboratory_corpus
+from launch.config import CONF, ConfigError, RunConfig, compose
+from rollout.config import SourceConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = yaml.safe_load((CONF / "train.yaml").read_text())
+GROUPS = {group: option for choice in TRAIN["defaults"] if isinstance(choice, dict) for group, option in choice.items()}
+GROUPS = {group: option for group, option in GROUPS.items() if not group.startswith("override")}
+OPTIONS = [
+    (group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml")) if file.stem != "base"
+]
+NEEDED = {"model=local": ["model.path=/models/some"], "data=gsm8k": ["data.path=/data/train.jsonl"]}
+
+
+def settings_of(file: Path) -> dict:
+    values = yaml.safe_load(file.read_text())
+    return {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
+
+
+def disjoint_union(*parts) -> set:
+    keys = [key for part in parts for key in part]
+    assert len(keys) == len(set(keys)), "a setting has two defaults"
+    return set(keys)
+
+
+def field_names(kind) -> set:
+    return {field.name for field in fields(kind)}
+
+
+def test_entry_has_one_default_for_every_setting_outside_the_groups():
+    values = settings_of(CONF / "train.yaml")
+    assert disjoint_union(values, GROUPS) == field_names(RunConfig)
+    hints = get_type_hints(RunConfig)
+    for section in ("evaluation", "output"):
+        assert set(values[section]) == field_names(hints[section])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_option_and_base_have_one_default_for_every_setting(group, option):
+    base = CONF / group / "base.yaml"
+    values = settings_of(CONF / group / f"{option}.yaml")
+    shared = settings_of(base) if base.exists() else {}
+    assert disjoint_union(values, shared) == field_names(get_type_hints(RunConfig)[group])
+
+
+@pytest.mark.parametrize("option", ["laboratory", "gsm8k"])
+def test_every_source_of_data_has_one_default_for_every_setting(option):
+    file = CONF / "data" / f"{option}.yaml"
+    values = settings_of(file)
+    sources = {"train": values["train"]} | {
+        f"evaluation.{name}": source for name, source in values["evaluation"].items()
+    }
+    kinds = {}
+    for choice in yaml.safe_load(file.read_text())["defaults"]:
+        if isinstance(choice, dict):
+            [(group, kind)] = choice.items()
+            kinds[group.removeprefix("source@")] = settings_of(CONF / "data" / "source" / f"{kind}.yaml")
+    assert kinds.keys() == sources.keys()
+    for name, source in sources.items():
+        assert disjoint_union(source, kinds[name]) == field_names(SourceConfig)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_every_setting_has_its_help_in_the_line_above(file):
+    lines = file.read_text().splitlines()
+    section = ""
+    for above, line in zip(["", *lines], lines, strict=False):
+        if match := re.match(r"( *)(\w+):", line):
+            if not match[1]:
+                section = match[2]
+            if section not in ("defaults", "hydra"):
+                assert re.match(rf"{match[1]}# \S.*\.$", above), f"{line.strip()} has no help above it"
+
+
+def dataclasses_within(kind):
+    if is_dataclass(kind):
+        yield kind
+        for hint in get_type_hints(kind).values():
+            yield from dataclasses_within(hint)
+    elif get_origin(kind) is dict:
+        yield from dataclasses_within(get_args(kind)[1])
+
+
+def test_dataclasses_are_frozen_and_hold_no_defaults():
+    kinds = set(dataclasses_within(RunConfig))
+    assert len(kinds) == 13
+    for kind in kinds:
+        assert kind.__dataclass_params__.frozen
+        assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
+
+
+def combinations_that_hold_every_option() -> list[dict]:
+    """One option of each group at a time, as many times as the largest group has options."""
+    options = {group: [option for named, option in OPTIONS if named == group] for group in GROUPS}
+    count = max(len(names) for names in options.values())
+    return [{group: names[index % len(names)] for group, names in options.items()} for index in range(count)]
+
+
+@pytest.mark.parametrize("choices", combinations_that_hold_every_option(), ids=lambda choices: choices["off_policy"])
+def test_every_option_composes_to_its_values(choices):
+    overrides = [f"{group}={option}" for group, option in choices.items()]
+    config = compose(overrides + [needed for choice in overrides for needed in NEEDED.get(choice, [])])
+    for group, option in choices.items():
+        values = settings_of(CONF / group / f"{option}.yaml")
+        plain = {key: value for key, value in values.items() if value != "???" and not isinstance(value, dict | str)}
+        assert {key: getattr(getattr(config, group), key) for key in plain} == plain
+
+
+def test_the_default_is_the_laboratory_job():
+    config = compose([])
+    assert (config.seed, config.steps, config.name) == (0, 60, "laboratory")
+    assert (config.rollout.prompts_per_step, config.rollout.samples_per_prompt) == (32, 8)
+    assert (config.off_policy.minibatches, config.off_policy.epochs) == (4, 1)
+    assert (config.clip.low, config.clip.high) == (0.2, 0.2)
+    assert (config.learner.ranks, config.learner.zero_stage) == (2, 1)
+    assert Path(config.model.path) == ROOT / "launch" / "assets" / "laboratory" / "96"
+
+
+def test_laboratory_data_agrees_with_the_corpus_the_model_was_supervised_on():
+    data = compose([]).data
+    heldout, outside = data.evaluation["heldout"], data.evaluation["out_of_domain"]
+    assert data.train.task == heldout.task == "chain_sum"
+    assert data.train.parameters == heldout.parameters == laboratory_corpus.CHAIN_SUM_PARAMETERS
+    assert (outside.task, outside.parameters) == (laboratory_corpus.PROBE_TASK, laboratory_corpus.PROBE_PARAMETERS)
+    assert {source.template for source in (data.train, heldout, outside)} == {laboratory_corpus.PROMPT_TEMPLATE}
+    assert data.train.seed == laboratory_corpus.TRAIN_SEED
+    assert heldout.seed == outside.seed == laboratory_corpus.HELD_OUT_SEED
+    assert max(heldout.rows, outside.rows) <= laboratory_corpus.HELD_OUT_ROWS
+
+
+def test_gsm8k_holds_out_the_first_rows_of_one_file():
+    data = compose(["data=gsm8k", "data.path=/d/train.jsonl", "data.evaluation.heldout.rows=100"]).data
+    heldout = data.evaluation["heldout"]
+    assert data.train.path == heldout.path == "/d/train.jsonl"
+    assert (heldout.first_row, heldout.rows) == (0, 100)
+    assert (data.train.first_row, data.train.rows) == (100, None)
+    assert (heldout.verifier, heldout.gold_after) == ("maths", "####")
+
+
+def test_overrides_interpolations_and_types():
+    config = compose(["steps=3", "model.width=64", "learner.threads=2", "rollout.temperature=1"])
+    assert config.steps == 3
+    assert config.model.path.endswith("laboratory/64")
+    assert config.learner.threads == 2
+    assert isinstance(config.rollout.temperature, float)
+
+
+def test_config_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        compose([]).clip.low = 1.0
+
+
+def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compose(["output.folder=here"]).output.folder == str(tmp_path / "here")
+    default = Path(compose(["name=mine"]).output.folder)
+    assert default.parent == tmp_path / "runs"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_mine", default.name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("clip.hihg=0.3", "clip.hihg is not a setting; did you mean clip.high?"),
+        ("clpi.high=0.3", "clpi.high is not a setting; did you mean clip.high?"),
+        ("clipp=open", "clipp is not a setting; did you mean clip?"),
+        ("learning_rate=1", "learning_rate is not a setting; did you mean learner.learning_rate?"),
+        (
+            "data.evaluation.heldout.rowz=3",
+            "data.evaluation.heldout.rowz is not a setting; did you mean data.evaluation.heldout.rows?",
+        ),
+        ("zzzzzz=1", "zzzzzz is not a setting."),
+        ("+clip.lowest=1", "clip.lowest is not a setting; did you mean clip.low?"),
+        ("++zzzzzz=1", "zzzzzz is not a setting."),
+        (
+            "+clip.lowest=1 ++data.train.rowz=3",
+            "clip.lowest is not a setting; did you mean clip.low?\n"
+            "data.train.rowz is not a setting; did you mean data.train.rows?",
+        ),
+        (
+            "clip=higer",
+            "clip=higer does not exist; did you mean clip=higher? Options: higher, lower, open, ppo, tighter.",
+        ),
+        (
+            "clip.low=abc",
+            "clip.low=abc is refused: clip.low: Value 'abc' of type 'str' could not be converted to Float.",
+        ),
+        ("seed=1.5", "seed=1.5 is refused: seed: Value '1.5' of type 'float' could not be converted to Integer."),
+        ("seed=null", "seed=null is refused: seed: field 'seed' is not Optional."),
+        ("+clip=open", "clip is chosen twice; write clip=... once and without a plus sign."),
+        ("seed=0,1", "seed=0,1 is a list of values; add --multirun to run one after another."),
+        ("clip.low=[1", "clip.low=[1 cannot be read as setting=value."),
+        ("steps", "steps cannot be read as setting=value."),
+        ("~clip", "clip has no default; give clip=..."),
+        ("data=gsm8k", "data.path has no default; give data.path=..."),
+        (
+            "data=gsm8k model=local",
+            "model.path has no default; give model.path=...\ndata.path has no default; give data.path=...",
+        ),
+        ("name=${nmae}", "name: Interpolation key 'nmae' not found."),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(overrides, sentence):
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides.split())
+    assert str(caught.value) == sentence
+
+
+def test_task_parameters_may_be_added():
+    assert compose(["+data.train.parameters.allow_negation=true"]).data.train.parameters["allow_negation"] is True
+
+
+def test_a_wrong_key_in_a_file_is_named_with_the_file(tmp_path):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "mine.yaml").write_text("low: 0.2\nhihg: 0.2\n")
+    with pytest.raises(
+        ConfigError, match=re.escape("conf/clip/mine.yaml: clip.hihg is not a setting; did you mean clip.high?")
+    ):
+        compose([f"hydra.searchpath=[file://{tmp_path}]", "clip=mine"])
+
+
+APPLICATION = """
+from launch.config import ConfigError
+from launch.entry import hydra_entry
+
+def main(config):
+    print("folder", config.output.folder, "seed", config.seed)
+    if config.seed == 7:
+        raise ConfigError("seed 7 will not do")
+    if config.seed == 8:
+        raise RuntimeError("seed 8 broke")
+
+hydra_entry(main)
+"""
+
+
+def application(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [sys.executable, "-c", APPLICATION, *arguments],
+        cwd=folder,
+        env=clean | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_names_every_option_with_the_default_first(tmp_path):
+    text = application(tmp_path, "--help").stdout
+    assert text.count("python -m launch.train") >= 3
+    for group, default in GROUPS.items():
+        [line] = [line for line in text.splitlines() if line.split()[:1] == [group]]
+        assert line.split()[1].rstrip(",:") == default
+        for option in (option for named, option in OPTIONS if named == group):
+            assert re.search(rf"\b{option}\b", line.removeprefix(f"  {group}")), f"{group}={option}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_run_gets_its_folder_and_a_quiet_console(tmp_path):
+    done = application(tmp_path, "output.folder=here", "seed=3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"folder {tmp_path / 'here'} seed 3\n", "")
+    moved = application(tmp_path, "hydra.run.dir=there")
+    assert moved.stdout == f"folder {tmp_path / 'there'} seed 0\n"
+
+
+def test_a_refused_run_prints_only_the_sentence_and_exits_with_2(tmp_path):
+    misspelt = application(tmp_path, "clip.hihg=1")
+    assert (misspelt.returncode, misspelt.stdout) == (2, "")
+    assert misspelt.stderr == "clip.hihg is not a setting; did you mean clip.high?\n"
+    refused = application(tmp_path, "seed=7")
+    assert (refused.returncode, refused.stderr) == (2, "seed 7 will not do\n")
+    full = application(tmp_path, "seed=7", HYDRA_FULL_ERROR="1")
+    assert full.returncode != 0
+    assert "Traceback" in full.stderr
+
+
+def test_a_sweep_outlives_its_bad_points_and_reports_each(tmp_path):
+    done = application(tmp_path, "--multirun", "seed=7,8,9", "clip=open")
+    assert done.returncode != 0
+    assert "Failed: seed=7 clip=open\nseed 7 will not do\n" in done.stderr
+    assert "RuntimeError: seed 8 broke" in done.stderr
+    assert done.stderr.count("seed 7 will not do") == 1
+    [sweep] = (tmp_path / "multirun").iterdir()
+    assert {folder.name for folder in sweep.iterdir() if folder.is_dir()} == {
+        "0_clip-open_seed-7",
+        "1_clip-open_seed-8",
+        "2_clip-open_seed-9",
+    }
+    assert f"folder {sweep / '2_clip-open_seed-9'} seed 9" in done.stdout
+
+
+def test_one_folder_for_a_whole_sweep_is_refused(tmp_path):
+    done = application(tmp_path, "--multirun", "seed=1,2", "output.folder=here")
+    assert "output.folder is the folder of one run; for a sweep give hydra.sweep.dir=..." in done.stderr
+    assert done.returncode == 2

@@ -1,0 +1,259 @@
+"""The report: one page that needs nothing else, from whatever a run has left."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from launch import report
+from launch.charts import charts
+from launch.run_folder import RunFolder, summarize
+
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+BASE = {"step": 0, "eval/heldout/avg_at_k": 0.3125, "eval/heldout/k": 8, "time/evaluate_s": 2.0, "time/step_s": 2.0}
+STEP = {
+    "step": 1,
+    "reward/accuracy": 0.5,
+    "reward/correct": 2,
+    "reward/wrong": 1,
+    "reward/unparsable": 0,
+    "reward/failed": 1,
+    "reward/failed.timeout": 1,
+    "groups/all_correct": 0.5,
+    "groups/all_wrong": 0.0,
+    "groups/mixed": 0.5,
+    "response/length_mean": 20.0,
+    "response/length_max": 64,
+    "response/truncated_share": 0.25,
+    "entropy/token_mean": 0.75,
+    "entropy/sampled_mean": 0.71,
+    "policy/clip_low_share": 0.0,
+    "policy/clip_high_share": 0.01,
+    "policy/kl_k1": -0.001,
+    "policy/kl_k3": 0.001,
+    "policy/grad_norm": 0.5,
+    "mismatch/logprob_abs_mean": 1e-7,
+    "mismatch/logprob_abs_max": 1e-6,
+    "sync/canary_abs_mean": 0.0,
+    "time/generate_s": 3.0,
+    "time/update_s": 1.0,
+    "time/step_s": 4.0,
+}
+LAST = STEP | {"step": 2, "entropy/token_mean": 0.25, "eval/heldout/avg_at_k": 0.4375, "eval/heldout/k": 8}
+TITLES = [
+    "Accuracy",
+    "Token entropy",
+    "Response length",
+    "Truncated responses",
+    "Verdicts",
+    "Groups",
+    "Clipped tokens",
+    "Gradient norm",
+    "KL to the old policy",
+    "Engine against learner",
+    "Time by phase",
+]
+ATTACK = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags, ids and text, and complains where tags do not close in order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def record(uid: str, **changes):
+    return {
+        "uid": uid,
+        "sample": 0,
+        "source": "train",
+        "prompt": "2+2=",
+        "response": "4",
+        "token_ids": np.array([5], np.int32),
+        "logprobs": np.array([-0.25], np.float32),
+        "entropies": None,
+        "finish_reason": "stop",
+        "score": 1.0,
+        "failure": None,
+        "answer": "4",
+        "rule": "whole",
+        "advantage": 0.0,
+        "weight_version": 1,
+    } | changes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run & <one>")
+
+
+def page_of(folder) -> Page:
+    return Page(report.write_report(folder).read_text(encoding="utf-8"))
+
+
+def fill(folder, *rows):
+    for row in rows:
+        folder.append_metrics(row)
+
+
+def test_a_finished_run_is_told_in_words_curves_and_provenance(folder):
+    fill(folder, BASE, STEP, LAST)
+    config_hash = folder.write_config({"seed": 1, "output": {"folder": "x"}})
+    versions = {"ray": "2.60.0", "vllm": None}
+    rows = [BASE, STEP, LAST]
+    folder.write_summary(
+        summarize(rows, config_hash=config_hash, versions=versions, started="2026-01-01", seconds=252.0)
+    )
+    page = page_of(folder)
+
+    assert "The run finished after 2 steps, in 4 min 12 s." in page.text
+    assert "Accuracy on heldout (avg@8): 0.312 → 0.438." in page.text
+    assert "Token entropy: 0.750 → 0.250 nats." in page.text
+    assert "correct 4, wrong 2, unparsable 0, failed 2 (timeout 2)" in page.text
+    assert [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"] == TITLES
+    assert config_hash in page.text
+    assert "2.60.0" in page.text
+    assert "seed: 1" in page.text
+
+
+def test_the_page_needs_nothing_from_outside_and_its_ids_are_unique(folder):
+    fill(folder, BASE, STEP, LAST)
+    html = report.write_report(folder).read_text(encoding="utf-8")
+    fetched = re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|@import', html)
+    assert fetched == []
+    ids = [attributes["id"] for _, attributes in Page(html).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', html)) <= set(ids)
+
+
+def test_drawings_take_the_colour_of_the_page(folder):
+    svg = charts([BASE, STEP])[0].svg
+    assert "currentColor" in svg
+    assert "#000000" not in svg
+    assert "prefers-color-scheme: dark" in report.STYLE
+
+
+def test_axes_name_their_units():
+    text = " ".join(chart.svg for chart in charts([BASE, STEP]))
+    for label in (
+        "training step",
+        "nats per token",
+        "length (tokens)",
+        "responses (count)",
+        "share of tokens",
+        "time (s)",
+    ):
+        assert label in text
+
+
+def test_hostile_text_stays_text(folder):
+    fill(folder, BASE, STEP)
+    folder.write_config({"output": {"folder": ATTACK}})
+    folder.write_rollouts(1, [record("a", prompt=ATTACK, response=ATTACK, answer=ATTACK)])
+    folder.write_summary(
+        summarize([BASE, STEP], config_hash="c", versions={"ray": ATTACK}, started=ATTACK, seconds=1.0, error=ATTACK)
+    )
+    page = page_of(folder)
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert page.text.count(ATTACK) == 7
+    assert "run & <one>" in page.text
+
+
+def test_an_evaluation_set_with_a_hostile_name_stays_text(folder):
+    fill(folder, {"step": 0, f"eval/{ATTACK}/avg_at_k": 0.5, "eval/other/avg_at_k": 0.5})
+    assert not [tag for tag, _ in page_of(folder).tags if tag == "script"]
+
+
+def test_samples_come_from_the_last_step_and_show_every_outcome(folder):
+    fill(folder, STEP)
+    folder.write_rollouts(1, [record("old")])
+    folder.write_rollouts(
+        2,
+        [
+            *(record(f"right{index}") for index in range(9)),
+            record("miss", score=0.0, answer="5"),
+            record("blank", score=0.0, answer=None, rule="", finish_reason="length"),
+            record("late", score=None, failure="timeout", answer=None, rule=""),
+            record("half", score=0.5),
+        ],
+    )
+    text = page_of(folder).text
+    assert "right0, sample 0: correct, answer read by whole: 4" in text
+    assert "miss, sample 0: wrong, answer read by whole: 5" in text
+    assert "blank, sample 0: unparsable, ended by length" in text
+    assert "late, sample 0: failed (timeout)" in text
+    assert "half, sample 0: wrong, score 0.5, answer read by whole: 4" in text
+    assert text.count("sample 0:") == 6
+    assert "old, sample" not in text
+
+
+def test_a_run_of_one_step_without_summary_config_or_rollouts_has_a_page(folder):
+    fill(folder, STEP)
+    page = page_of(folder)
+    assert "The run has not ended or was cut off; it has recorded 1 step." in page.text
+    assert [tag for tag, _ in page.tags].count("svg") == len(TITLES)
+    assert "No rollouts were kept" in page.text
+
+
+def test_a_run_with_nothing_but_the_base_evaluation_draws_what_there_is(folder):
+    fill(folder, BASE)
+    page = page_of(folder)
+    assert [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"] == ["Accuracy", "Time by phase"]
+    assert page.text.count("nothing to draw in this run") == len(TITLES) - 2
+    assert "0.312 → not measured" in page.text
+
+
+def test_an_empty_metrics_file_has_a_page(folder):
+    (folder.path / "metrics.jsonl").touch()
+    assert "it has recorded no step" in page_of(folder).text
+
+
+def test_a_logarithmic_scale_leaves_out_zeros_rather_than_drawing_them_at_its_foot():
+    engine = next(chart for chart in charts([STEP]) if chart.title == "Engine against learner")
+    assert ">largest<" in engine.svg
+    assert "canary" not in engine.svg
+    same = STEP | {"mismatch/logprob_abs_mean": 0.0, "mismatch/logprob_abs_max": 0.0}
+    assert next(chart for chart in charts([same]) if chart.title == "Engine against learner").svg is None
+
+
+def test_a_long_run_is_drawn_in_few_pieces():
+    long = [STEP | {"step": step, "reward/correct": step % 7} for step in range(1, 3001)]
+    verdicts = next(chart for chart in charts(long) if chart.title == "Verdicts")
+    assert len(verdicts.svg) < 150_000
+
+
+def test_the_command_prints_where_the_report_is(folder, capsys):
+    fill(folder, BASE)
+    assert report.main([str(folder.path)]) == 0
+    assert capsys.readouterr().out == f"{folder.path / 'report.html'}\n"
+
+
+def test_the_command_refuses_a_folder_without_metrics_in_one_sentence(tmp_path, capsys):
+    assert report.main([str(tmp_path)]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path} holds no metrics.jsonl, so it is not the folder of a run that has started\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,287 @@
+"""Each bad setting has its sentence, all come at once, and the implied sizes are those of a calculation by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launch.config import ConfigError, RunConfig, compose
+from launch.limits import BOUNDS, CHOICES
+from launch.validate import Implied, check, implied, raise_if_any, sentences
+
+
+def changed(config, setting: str, value):
+    """`config` with the dotted setting replaced."""
+    name, _, rest = setting.partition(".")
+    if isinstance(config, dict):
+        return config | {name: changed(config[name], rest, value)}
+    return replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
+
+
+def errors(config: RunConfig, **settings) -> list[str]:
+    for setting, value in settings.items():
+        config = changed(config, setting.replace("__", "."), value)
+    return check(config)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "96"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(model_folder) -> RunConfig:
+    return compose([f"model.path={model_folder}"])
+
+
+@pytest.fixture(scope="module")
+def file_config(model_folder, tmp_path_factory) -> RunConfig:
+    file = tmp_path_factory.mktemp("data") / "train.jsonl"
+    file.touch()
+    return compose([f"model.path={model_folder}", "data=gsm8k", f"data.path={file}"])
+
+
+def test_the_defaults_are_right(config, file_config):
+    assert check(config) == []
+    assert check(file_config) == []
+    raise_if_any(config)
+
+
+def test_a_group_of_one(config):
+    assert errors(config, rollout__samples_per_prompt=1) == [
+        "rollout.samples_per_prompt = 1 leaves a response nothing to be compared with; "
+        "algorithm.estimator = grpo needs at least 2."
+    ]
+
+
+def test_prompts_that_do_not_divide(config):
+    assert errors(config, rollout__prompts_per_step=30) == [
+        "rollout.prompts_per_step = 30 does not divide into off_policy.minibatches = 4 equal parts."
+    ]
+
+
+def test_more_ranks_than_responses_of_an_update(config):
+    few = {"rollout__prompts_per_step": 4, "rollout__samples_per_prompt": 2}
+    assert errors(config, **few, learner__ranks=2) == []
+    assert errors(config, **few, learner__ranks=3) == [
+        "learner.ranks = 3 is more than the responses of one update: rollout.prompts_per_step x "
+        "rollout.samples_per_prompt = 8 over off_policy.minibatches = 4."
+    ]
+
+
+def test_a_warmup_that_never_ends(config):
+    assert errors(config, learner__warmup_updates=239) == []
+    assert errors(config, learner__warmup_updates=240) == [
+        "learner.warmup_updates = 240 is not below the 240 updates of the run; lower it or raise steps."
+    ]
+
+
+@pytest.mark.parametrize("setting", CHOICES)
+def test_an_unknown_word_lists_the_known_ones(config, setting):
+    unknown = 4 if setting == "learner.zero_stage" else "best"
+    known = ", ".join(map(str, CHOICES[setting]))
+    assert check(changed(config, setting, unknown)) == [f"{setting} = {unknown} is not one of {known}."]
+
+
+def test_the_words_are_those_of_the_schema():
+    assert CHOICES["learner.zero_stage"] == (0, 1, 2, 3)
+    assert CHOICES["learner.schedule"] == ("constant", "linear", "cosine")
+    assert CHOICES["rollout.weight_transfer"] == ("auto", "host", "nccl", "ipc")
+    assert CHOICES["reward.on_failure"] == ("exclude", "wrong", "abort")
+
+
+@pytest.mark.parametrize(
+    ("setting", "bad", "good", "sentence"),
+    [
+        ("steps", 0, 1, "steps = 0 has to be at least 1."),
+        ("rollout.engines", 0, 1, "rollout.engines = 0 has to be at least 1."),
+        ("rollout.kv_cache_blocks", 0, None, "rollout.kv_cache_blocks = 0 has to be at least 1."),
+        ("learner.threads", -1, None, "learner.threads = -1 has to be at least 1."),
+        ("seed", -1, 0, "seed = -1 must not be negative."),
+        ("evaluation.every", -1, 0, "evaluation.every = -1 must not be negative."),
+        ("evaluation.temperature", -0.1, 0.0, "evaluation.temperature = -0.1 must not be negative."),
+        ("rollout.temperature", 0.0, 0.1, "rollout.temperature = 0.0 has to be above 0."),
+        ("rollout.deadline_s", float("nan"), 1.0, "rollout.deadline_s = nan has to be above 0."),
+        ("learner.learning_rate", 0.0, 1e-9, "learner.learning_rate = 0.0 has to be above 0."),
+        ("clip.low", 0.0, 1.0, "clip.low = 0.0 has to be above 0."),
+        ("clip.low", 1.1, 1.0, "clip.low = 1.1 has to be at most 1."),
+        ("clip.high", -0.2, 10.0, "clip.high = -0.2 has to be above 0."),
+        ("evaluation.top_p", 1.5, 0.9, "evaluation.top_p = 1.5 has to be at most 1."),
+        ("reward.max_failure_share", -0.5, 0.0, "reward.max_failure_share = -0.5 must not be negative."),
+        ("reward.max_failure_share", 1.5, 1.0, "reward.max_failure_share = 1.5 has to be at most 1."),
+        ("learner.beta2", 1.0, 0.0, "learner.beta2 = 1.0 has to be from 0 to below 1."),
+    ],
+)
+def test_numbers_out_of_bounds(config, setting, bad, good, sentence):
+    assert check(changed(config, setting, bad)) == [sentence]
+    assert check(changed(config, setting, good)) == []
+
+
+def test_every_bounded_setting_exists_and_is_bounded_once_a_way(config):
+    for settings, _, _ in BOUNDS:
+        assert len(set(settings)) == len(settings)
+        for setting in settings:
+            value = config
+            for name in setting.split("."):
+                value = getattr(value, name)
+            assert value is None or isinstance(value, int | float), setting
+
+
+@pytest.mark.parametrize(("setting", "value"), [("top_p", 0.9), ("top_k", 50)])
+def test_cut_sampling_is_refused_for_training_only(config, setting, value):
+    assert check(changed(config, f"evaluation.{setting}", value)) == []
+    [sentence] = check(changed(config, f"rollout.{setting}", value))
+    whole = {"top_p": "1.0", "top_k": "0"}[setting]
+    assert sentence.startswith(f"rollout.{setting} = {value} has to be {whole}: the probability ratio compares")
+
+
+def test_responses_that_do_not_fit(config):
+    assert errors(config, rollout__max_new_tokens=2048) == [
+        "rollout.max_new_tokens = 2048 leaves no room for a prompt in model.context_tokens = 2048."
+    ]
+    assert errors(config, learner__tokens_per_microbatch=48) == []
+    assert errors(config, learner__tokens_per_microbatch=47) == [
+        "learner.tokens_per_microbatch = 47 does not hold one response of rollout.max_new_tokens = 48."
+    ]
+
+
+def test_a_step_of_verdicts_that_ends_before_one_may(config):
+    assert errors(config, reward__deadline_s=4.0) == [
+        "reward.deadline_s = 4.0 ends before a single verdict may, reward.timeout_s = 5.0."
+    ]
+
+
+@pytest.mark.parametrize("transfer", ["nccl", "ipc"])
+def test_gpu_transfer_on_cpu(config, transfer):
+    assert errors(config, cluster__device="cuda", rollout__weight_transfer=transfer) == []
+    assert errors(config, cluster__device="cpu", rollout__weight_transfer=transfer) == [
+        f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
+    ]
+
+
+def test_a_cluster_without_an_address(config):
+    [sentence] = errors(config, cluster__kind="ray")
+    assert sentence.startswith("cluster.address is needed for cluster.kind = ray")
+
+
+def test_a_model_folder_that_is_not_there(config, model_folder):
+    missing = model_folder.parent / "100"
+    assert errors(config, model__path=str(missing), model__width=None) == [f"model.path: there is no folder {missing}."]
+    assert errors(config, model__path=str(missing), model__width=100) == [
+        f"model.path: there is no folder {missing}.",
+        "model.width = 100 is not a width that is there: 96.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("config.json", "config.json"),
+        ("tokenizer.json", "tokenizer (tokenizer.json or tokenizer.model)"),
+        ("model.safetensors", "weights (*.safetensors)"),
+    ],
+)
+def test_a_model_folder_that_lacks_a_file(config, model_folder, tmp_path, file, what):
+    for present in model_folder.iterdir():
+        if present.name != file:
+            (tmp_path / present.name).touch()
+    assert errors(config, model__path=str(tmp_path)) == [f"model.path: {tmp_path} has no {what}."]
+
+
+def test_a_data_file_that_is_not_there(file_config):
+    assert errors(file_config, data__train__path="/no/such.jsonl") == [
+        "data.train.path: there is no file /no/such.jsonl."
+    ]
+
+
+def test_a_source_that_lacks_what_its_kind_needs(config, file_config):
+    assert errors(config, data__train__task=None, data__train__seed=None) == [
+        "data.train.task is needed for kind reasoning_gym.",
+        "data.train.seed is needed for kind reasoning_gym.",
+    ]
+    assert errors(file_config, data__train__gold_field=None) == ["data.train.gold_field is needed for kind jsonl."]
+
+
+def test_a_source_with_wrong_values(config):
+    assert errors(config, data__train__kind="parquet") == [
+        "data.train.kind = parquet is not one of reasoning_gym, jsonl."
+    ]
+    assert errors(config, data__evaluation__heldout__template="question") == [
+        "data.evaluation.heldout.template has no {prompt} in it, so every prompt would read the same."
+    ]
+    assert errors(config, data__train__first_row=-1) == ["data.train.first_row = -1 must not be negative."]
+    assert errors(config, data__evaluation__heldout__rows=0) == [
+        "data.evaluation.heldout.rows = 0 has to be at least 1."
+    ]
+    [sentence] = errors(config, data__train__verifier="math")
+    assert sentence.startswith("data.train.verifier: unknown verifier 'math'; known are maths, reasoning_gym")
+
+
+def test_an_evaluation_set_named_like_the_training_set(config):
+    evaluation = {"train": config.data.evaluation["heldout"]}
+    [sentence] = errors(config, data__evaluation=evaluation)
+    assert sentence.startswith("data.evaluation.train: prompts are named after their set")
+
+
+def test_fewer_rows_than_a_step_takes(config):
+    assert errors(config, data__train__rows=31) == ["rollout.prompts_per_step = 32 is more than data.train.rows = 31."]
+
+
+def test_reasoning_gym_seeds_whose_rows_overlap(config):
+    """Row i of seed s is row i - 1 of seed s + 1."""
+    begin, rows = config.data.train.seed, config.data.train.rows
+    for seed in (begin, begin + 1, begin + rows - 1):
+        [sentence] = errors(config, data__evaluation__heldout__seed=seed)
+        assert sentence.startswith(f"data.evaluation.heldout.seed = {seed} repeats rows of data.train, whose seed is")
+    assert errors(config, data__evaluation__heldout__seed=begin + rows) == []
+    assert errors(config, data__evaluation__heldout__seed=begin, data__evaluation__heldout__task="other") == []
+
+
+def test_all_errors_come_in_one_message(config):
+    wrong = changed(changed(config, "rollout.prompts_per_step", 30), "rollout.top_k", 5)
+    wrong = changed(changed(wrong, "model.path", "/no/model"), "data.train.verifier", "math")
+    found = check(wrong)
+    assert len(found) == 5
+    with pytest.raises(ConfigError) as caught:
+        raise_if_any(wrong)
+    assert str(caught.value) == "\n".join(found)
+    out_of_bounds = check(changed(changed(wrong, "off_policy.minibatches", 0), "learner.schedule", "steep"))
+    assert "off_policy.minibatches = 0 has to be at least 1." in out_of_bounds
+    assert "learner.schedule = steep is not one of constant, linear, cosine." in out_of_bounds
+    assert set(found) - set(out_of_bounds) == {
+        "rollout.prompts_per_step = 30 does not divide into off_policy.minibatches = 4 equal parts."
+    }
+
+
+def test_implied_sizes_by_hand(config):
+    assert implied(config) == Implied(
+        steps=60,
+        prompts_per_step=32,
+        samples_per_prompt=8,
+        responses_per_step=256,  # 32 x 8
+        minibatches=4,
+        epochs=1,
+        updates_per_rollout=4,
+        prompts_per_update=8,  # 32 / 4
+        responses_per_update=64,  # 8 x 8
+        max_response_tokens_per_step=12288,  # 256 x 48
+        max_response_tokens_per_update=3072,  # 64 x 48
+        total_updates=240,  # 60 x 4
+    )
+    assert sentences(implied(config)) == [
+        "32 prompts x 8 samples = 256 responses per step, at most 12,288 tokens",
+        "4 updates per rollout (4 minibatches x 1 epoch), 8 prompts = 64 responses each, at most 3,072 tokens",
+        "60 steps = 240 updates",
+    ]
+
+
+def test_implied_sizes_with_epochs(config):
+    config = changed(changed(config, "off_policy.epochs", 3), "off_policy.minibatches", 1)
+    sizes = implied(changed(config, "steps", 1))
+    assert (sizes.updates_per_rollout, sizes.responses_per_update, sizes.total_updates) == (3, 256, 3)
+    assert sentences(sizes)[1].startswith("3 updates per rollout (1 minibatch x 3 epochs), 32 prompts = 256 responses")
+    assert sentences(sizes)[2] == "1 step = 3 updates"

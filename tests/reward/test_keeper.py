@@ -1,0 +1,249 @@
+"""One attack per test: what a verifier may do to its child, and that the next request is judged all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from reward.fork_server import ForkServerDied
+from reward.keeper import Keeper
+from reward.types import FailureKind
+from reward.verifiers import UnknownVerifier, VerifierImportError
+
+TIMEOUT_S = 1.0
+NAMES = (
+    "echo hang hang_in_c nap leave leave_politely segfault killed hoard one_huge_block modest_block stumble no_gold "
+    "too_good not_a_judgement processes spawn_grandchild"
+).split()
+
+
+def make_keeper(children=1, timeout_s=TIMEOUT_S, names=NAMES):
+    verifiers = {"maths", *(f"faulty_verifiers:{name}" for name in names)}
+    return Keeper(verifiers, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
+
+
+@pytest.fixture(scope="module")
+def keeper():
+    keeper = make_keeper()
+    yield keeper
+    keeper.close()
+
+
+def is_gone(pid, within_s=5.0):
+    """Whether the process ends, or is only waiting to be reaped, in time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "detail"),
+    [
+        ("hang", FailureKind.TIMEOUT, "reward.timeout_s"),
+        ("hang_in_c", FailureKind.TIMEOUT, "reward.timeout_s"),
+        ("leave", FailureKind.CRASH, "exit code 3"),
+        ("leave_politely", FailureKind.CRASH, "exit code"),
+        ("segfault", FailureKind.CRASH, "SIGSEGV"),
+        ("killed", FailureKind.MEMORY, "killed from outside"),
+        ("hoard", FailureKind.MEMORY, "reward.memory_mb"),
+        ("one_huge_block", FailureKind.MEMORY, "reward.memory_mb"),
+        ("stumble", FailureKind.ERROR, "ZeroDivisionError: the verifier stumbled over it"),
+        ("no_gold", FailureKind.BAD_REFERENCE, "gold is not what it should be"),
+        ("too_good", FailureKind.ERROR, "1.5"),
+        ("not_a_judgement", FailureKind.ERROR, "AttributeError"),
+    ],
+)
+def test_a_failure_has_its_kind_and_the_others_their_verdicts(keeper, request_for, name, kind, detail):
+    before, failed, after = keeper.verify(
+        [request_for("echo", "a", "a"), request_for(name), request_for("echo", "b", "a")], deadline_s=30.0
+    )
+    assert failed.failure is kind
+    assert failed.score is None
+    assert detail in failed.detail
+    assert (before.score, after.score, after.answer, after.rule) == (1.0, 0.0, "b", "echo")
+
+
+def test_a_hang_costs_its_timeout_and_little_more(keeper, request_for):
+    began = time.monotonic()
+    verdicts = keeper.verify([request_for("hang_in_c"), request_for("echo", "a", "a")], deadline_s=30.0)
+    assert TIMEOUT_S <= time.monotonic() - began < TIMEOUT_S + 2.0
+    assert TIMEOUT_S <= verdicts[0].seconds < TIMEOUT_S + 1.0
+    assert verdicts[1].score == 1.0
+
+
+def test_the_timeout_is_of_one_verification_and_not_of_its_batch(keeper, request_for):
+    verdicts = keeper.verify([request_for("nap", "0.4")] * 4, deadline_s=30.0)
+    assert [verdict.score for verdict in verdicts] == [1.0] * 4
+    assert all(0.4 <= verdict.seconds < TIMEOUT_S for verdict in verdicts)
+
+
+def test_the_deadline_of_the_whole_leaves_failures_and_not_zeros(request_for):
+    keeper = make_keeper(timeout_s=60.0, names=["echo", "hang"])
+    began = time.monotonic()
+    verdicts = keeper.verify([request_for("echo", "a", "a"), request_for("hang"), request_for("echo")], deadline_s=0.5)
+    assert time.monotonic() - began < 3.0
+    assert verdicts[0].score == 1.0
+    assert [verdict.failure for verdict in verdicts[1:]] == [FailureKind.TIMEOUT] * 2
+    assert "not finished within reward.deadline_s" in verdicts[1].detail
+    assert "not started within reward.deadline_s" in verdicts[2].detail
+    keeper.close()
+
+
+def test_memory_within_the_limit_is_free_to_use(keeper, request_for):
+    assert keeper.verify([request_for("modest_block")], deadline_s=30.0)[0].answer == str(32 << 20)
+
+
+def test_order_is_kept_over_children_and_threads(request_for):
+    keeper = make_keeper(children=3, names=["echo"])
+    answers = {}
+
+    def ask(caller):
+        requests = [request_for("echo", f"{caller}-{i}", "") for i in range(100)]
+        answers[caller] = [verdict.answer for verdict in keeper.verify(requests, deadline_s=30.0)]
+
+    callers = [threading.Thread(target=ask, args=(caller,)) for caller in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30.0)
+    assert answers == {caller: [f"{caller}-{i}" for i in range(100)] for caller in range(4)}
+    keeper.close()
+
+
+def test_children_work_at_the_same_time(request_for):
+    keeper = make_keeper(children=4, names=["nap"])
+    began = time.monotonic()
+    keeper.verify([request_for("nap", "0.5")] * 4, deadline_s=30.0)
+    assert time.monotonic() - began < 1.5
+    keeper.close()
+
+
+def test_a_request_that_is_not_json_is_a_bad_reference(keeper, request_for):
+    verdicts = keeper.verify([request_for("echo", gold={1, 2}), request_for("echo", "a", "a")], deadline_s=30.0)
+    assert verdicts[0].failure is FailureKind.BAD_REFERENCE
+    assert verdicts[1].score == 1.0
+
+
+def test_large_and_strange_text_passes(keeper, request_for):
+    text = "\x00\ud800é" * 700_000
+    assert keeper.verify([request_for("echo", text, text)], deadline_s=30.0)[0].answer == text
+
+
+def test_a_tower_of_powers_is_killed(keeper, request_for):
+    verdicts = keeper.verify(
+        [request_for("maths", r"\boxed{9^{9^{9^9}}}", "7"), request_for("maths", r"\boxed{7}", "7")], deadline_s=30.0
+    )
+    assert verdicts[0].failure in (FailureKind.TIMEOUT, FailureKind.MEMORY)
+    assert verdicts[1].score == 1.0
+
+
+def test_nothing_to_do(keeper):
+    assert keeper.verify([], deadline_s=1.0) == []
+
+
+def test_a_child_that_died_idle_is_replaced_without_a_failure(keeper, request_for):
+    pid = int(keeper.verify([request_for("processes")], deadline_s=30.0)[0].answer.split()[0])
+    os.kill(pid, signal.SIGKILL)
+    assert is_gone(pid)
+    assert keeper.verify([request_for("echo", "a", "a")], deadline_s=30.0)[0].score == 1.0
+
+
+def test_an_interrupt_of_the_terminal_is_ignored(keeper, request_for):
+    ids = keeper.verify([request_for("processes")], deadline_s=30.0)[0].answer
+    child, fork_server, _ = map(int, ids.split())
+    os.kill(child, signal.SIGINT)
+    os.kill(fork_server, signal.SIGINT)
+    time.sleep(0.2)
+    assert keeper.verify([request_for("processes")], deadline_s=30.0)[0].answer == ids
+
+
+def test_what_a_verifier_started_dies_with_it(keeper, request_for, tmp_path):
+    note = tmp_path / "pid"
+    verdict = keeper.verify([request_for("spawn_grandchild", gold=str(note))], deadline_s=30.0)[0]
+    assert verdict.failure is FailureKind.TIMEOUT
+    assert is_gone(int(note.read_text()))
+
+
+def test_close_in_the_middle_of_work_leaves_no_process(request_for):
+    keeper = make_keeper(children=2, timeout_s=60.0, names=["hang", "processes"])
+    ids = {int(pid) for v in keeper.verify([request_for("processes")] * 2, 30.0) for pid in v.answer.split()[:2]}
+    assert len(ids) >= 2
+    outcome = []
+
+    def work():
+        try:
+            outcome.append(keeper.verify([request_for("hang")] * 2, deadline_s=60.0))
+        except ForkServerDied as error:
+            outcome.append(error)
+
+    working = threading.Thread(target=work)
+    working.start()
+    time.sleep(0.3)
+    keeper.close()
+    working.join(10.0)
+    assert isinstance(outcome[0], ForkServerDied)
+    assert all(is_gone(pid) for pid in ids)
+
+
+def test_a_fork_server_that_dies_takes_its_children_along_and_is_reported(request_for):
+    keeper = make_keeper(names=["processes", "hang"], timeout_s=60.0)
+    child, fork_server, _ = map(int, keeper.verify([request_for("processes")], 30.0)[0].answer.split())
+    os.kill(fork_server, signal.SIGKILL)
+    assert is_gone(child)
+    with pytest.raises(ForkServerDied):
+        keeper.verify([request_for("hang")], deadline_s=30.0)
+    keeper.close()
+
+
+def test_children_die_with_the_process_that_wanted_them():
+    script = """
+import os, signal, sys, threading, time
+from reward.keeper import Keeper
+from reward.types import VerificationRequest
+names = [f"faulty_verifiers:{name}" for name in ("processes", "hang_in_c")]
+keeper = Keeper(names, 1, 60.0, 128, 60.0)
+ask = lambda name: keeper.verify([VerificationRequest(name, "", "", None, {})], 60.0)
+print(ask(names[0])[0].answer, flush=True)
+threading.Thread(target=ask, args=(names[1],), daemon=True).start()
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    search_path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": search_path},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == -signal.SIGKILL
+    child, fork_server, _ = map(int, finished.stdout.split())
+    assert is_gone(child)
+    assert is_gone(fork_server)
+
+
+def test_a_verifier_that_cannot_be_loaded_is_named():
+    with pytest.raises(VerifierImportError, match=r"no_such_module:f.*ModuleNotFoundError"):
+        Keeper({"no_such_module:f"}, 1, TIMEOUT_S, 128, 60.0)
+    with pytest.raises(VerifierImportError, match=r"faulty_verifiers:absent.*AttributeError"):
+        Keeper({"faulty_verifiers:absent"}, 1, TIMEOUT_S, 128, 60.0)
+    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are maths, reasoning_gym"):
+        Keeper({"mahts"}, 1, TIMEOUT_S, 128, 60.0)
+
+
+def test_unknown_names_are_refused_by_name():
+    from reward.verifiers import check_names
+
+    check_names(["maths", "reasoning_gym", "package.module:callable"])
+    for name in ["mahts", "", "module:", ":callable", "a b:c"]:
+        with pytest.raises(UnknownVerifier, match="known are maths, reasoning_gym"):
+            check_names([name])
