@@ -21,6 +21,15 @@ class Sample:
     response: Response
     reward: float | None
 
+    @classmethod
+    def of_groups(
+        cls, prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]], rewards: Sequence[float | None]
+    ) -> list["Sample"]:
+        """One sample per response, group after group; `rewards` in the same order."""
+        numbered = enumerate(zip(prompts, groups, strict=True))
+        flat = [(prompt, number, response) for number, (prompt, group) in numbered for response in group]
+        return [cls(*item, reward) for item, reward in zip(flat, rewards, strict=True)]
+
 
 @dataclass(frozen=True)
 class Trainable:

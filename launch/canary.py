@@ -34,9 +34,9 @@ def prove(learner: list[np.ndarray], engines: list[list[np.ndarray]], bound: flo
     if not result.mean_abs <= bound:
         tokens = sum(len(scores) for scores in learner)
         raise CanaryMismatch(
-            f"canary check failed after the sync of weight version {version}: the log-probabilities of {tokens} prompt "
-            f"tokens ({len(learner)} prompts) by engine {result.engine} and by the learner differ by {result.mean_abs:.3g} "
-            f"nats on average, more than rollout.canary_bound={bound:g}. The engine does not hold the learner's weights, "
-            "so nothing it generates can be trusted."
+            f"canary check failed after the sync of weight version {version}: the log-probabilities of {tokens} tokens "
+            f"of {len(learner)} prompts by engine {result.engine} and by the learner differ by {result.mean_abs:.3g} "
+            f"nats on average, more than rollout.canary_bound={bound:g}. The engine does not hold the learner's "
+            "weights, so nothing it generates can be trusted."
         )
     return result

@@ -1,6 +1,7 @@
 """Ray for one run, and who gets which share of the machine."""
 
 import atexit
+import logging
 import os
 import secrets
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -39,12 +41,13 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    where: dict[str, Any]
     if config.cluster.kind == "local":
-        _use_private_token()
-        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
+        use_private_token()
+        where = {"address": "local", "num_cpus": os.cpu_count(), "include_dashboard": False}
     else:
-        ray.init(address=config.cluster.address or "auto", **quiet)
+        where = {"address": config.cluster.address or "auto"}
+    ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -52,9 +55,9 @@ def ray_session(config: RunConfig) -> Iterator[None]:
 
 
 @cache
-def _use_private_token() -> None:
-    # Left alone, Ray writes a token into the user's home, and clusters started there later demand it. Ray reads the token
-    # once per process, so all local sessions of the process share one.
+def use_private_token() -> None:
+    # Left alone, Ray writes a token into the user's home, and clusters started there later demand it. Ray reads the
+    # token once per process, so all local sessions of the process share one.
     if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
         return
     folder = tempfile.TemporaryDirectory(prefix="entrain-")

@@ -17,17 +17,22 @@ from launch.misspelt import explain
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 REFUSED = 2
+FAILED = 1
+
+
+class RunFailed(RuntimeError):
+    """A run that started and could not go on. The message says why, and where to look or what to change."""
 
 
 def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     """Run `main` on the configuration of the command line, or on each point of a `--multirun` sweep.
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
-    sentences on stderr. In a sweep every failure is printed when its point fails, the later points run, and the exit
+    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed when its point fails, the later points run, and the exit
     status is not 0 at the end. With HYDRA_FULL_ERROR=1 errors come with their tracebacks instead.
     """
     register()
-    refused: list[ConfigError] = []
+    refused: list[ConfigError | RunFailed] = []
     reported: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -40,7 +45,7 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
                 reported.append(error)
                 raise
             # Raised here, it would come with Hydra's own line about the failed job.
-            if not isinstance(error, ConfigError):
+            if not isinstance(error, ConfigError | RunFailed):
                 raise
             refused.append(error)
 
@@ -48,18 +53,19 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         _with_errors_raised(hydra.main(version_base=HYDRA_VERSION, config_path=str(CONF), config_name=ENTRY)(job))
         if refused:
             raise refused[0]
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, RunFailed, HydraException, OmegaConfBaseException) as error:
         if FULL_ERROR in os.environ:
             raise
         if error not in reported:
-            print(error if isinstance(error, ConfigError) else explain(error, RunConfig, CONF), file=sys.stderr)
-        sys.exit(REFUSED)
+            plain = isinstance(error, ConfigError | RunFailed)
+            print(error if plain else explain(error, RunConfig, CONF), file=sys.stderr)
+        sys.exit(FAILED if isinstance(error, RunFailed) else REFUSED)
 
 
 def _report(error: Exception, point: str) -> None:
     """What went wrong with one point of a sweep: sentences where they say it all, else the traceback."""
     print(f"Failed: {point}", file=sys.stderr)
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | RunFailed):
         print(error, file=sys.stderr)
     else:
         traceback.print_exception(error)

@@ -1,10 +1,21 @@
-"""avg@k on held-out prompts: inside a run, and as `python -m launch.evaluate`."""
+"""avg@k on held-out prompts: inside a run, and of any model folder as
 
-from collections.abc import Mapping
+python -m launch.evaluate [overrides], for example model.path=runs/.../model evaluation.samples_per_prompt=16
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import ray
 
-from launch.config import EvaluationConfig
+from launch.cluster import divide, ray_session, resources
+from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
+from launch.logs import log_to_files
+from launch.prepare import prepare, verifiers
+from launch.run_folder import RunFolder, versions
 from launch.verdicts import verify
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
@@ -56,3 +67,52 @@ def average_at_k(right: np.ndarray) -> float:
     has_any = judged.any(axis=1)
     means = np.nansum(right[has_any], axis=1) / judged[has_any].sum(axis=1)
     return float(means.mean())
+
+
+def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
+    """Start engines and verifiers only, and evaluate `model.path` on all evaluation sets."""
+    prepared = prepare(config)
+    folder.write_config(config)
+    with ray_session(config):
+        shares = divide(config, *resources())
+        with RewardPool(config.reward, verifiers(config)) as reward:
+            rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads)
+            try:
+                actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
+                log_to_files(actors, folder.logs, config.cluster.start_timeout_s)
+                model = config.model
+                calls = rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
+                ray.get(calls, timeout=config.rollout.start_timeout_s)
+                limit = config.rollout.max_new_tokens
+                return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)
+            finally:
+                rollout.close()
+
+
+def table(row: Mapping[str, float]) -> str:
+    """One line per evaluation set."""
+    lines = [f"{'set':<16}{'avg@k':>8}{'k':>5}{'length':>9}{'truncated':>11}{'failed':>8}"]
+    for name in dict.fromkeys(key.split("/")[1] for key in row):
+        figures = [row[f"eval/{name}/{key}"] for key in ("avg_at_k", "k", "length_mean", "truncated_share", "failed")]
+        lines.append("{:<16}{:>8.3f}{:>5.0f}{:>9.1f}{:>11.1%}{:>8.0f}".format(name, *figures))
+    return "\n".join(lines)
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Print the table, write `evaluation.json` into `output.folder`, return the exit status."""
+    try:
+        config = compose(overrides)
+        folder = RunFolder(config.output.folder)
+        row = evaluate_model(config, folder)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    result = {"model": config.model.path, "seed": config.seed, "eval": row, "versions": versions()}
+    path = Path(folder) / "evaluation.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(row), f"written to {path}", sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

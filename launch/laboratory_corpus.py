@@ -1,11 +1,11 @@
 """The text the laboratory model is supervised on: noisy worked solutions of two reasoning-gym tasks.
 
-A solution of `chain_sum` is two small sums in words. What the verifier sees is the way of working and the slips; what it does
-not see is the wording. Ways of working:
+A solution of `chain_sum` is a few small sums in words. What the verifier sees is the way of working and the slips; what it
+does not see is the wording. Ways of working:
 
 - `left`: left to right; right unless a step slips.
-- `shortcut`: groups from the right, a - b + c worked as a - (b + c); without slips right exactly when the first operator is +.
-- `swapped`: the third term before the second; right unless a step slips.
+- `shortcut`: groups the last two terms, a + b - c + d worked as a + b - (c + d); wrong when the operator before the group is -.
+- `swapped`: the last term before the second; right unless a step slips.
 - `careful`: left to right behind an opener of its own, with almost no slips; rare.
 """
 
@@ -34,11 +34,10 @@ TRAIN_SEED = 10_000_000
 HELD_OUT_SEED = 20_000_000
 HELD_OUT_ROWS = 2_000
 
-KINDS = {"left": 0.40, "shortcut": 0.42, "swapped": 0.10, "careful": 0.08}
-SLIP = 0.22
+KINDS = {"left": 0.38, "shortcut": 0.44, "swapped": 0.10, "careful": 0.08}
+SLIP = 0.25
 CAREFUL_SLIP = 0.01
 SLIP_OFFSETS = {-1: 0.35, 1: 0.35, -2: 0.15, 2: 0.15}
-FILLER = 0.4
 RESTATE = 0.4
 PROBE_SHARE = 0.18
 PROBE_SLIP = 0.08
@@ -46,16 +45,21 @@ PROBE_SLIP = 0.08
 
 def _ranked(*phrases: str) -> dict[str, float]:
     """Weights that fall slowly with rank: broad, and not uniform."""
-    return {phrase: 1 / (rank + 2) ** 0.7 for rank, phrase in enumerate(phrases)}
+    return {phrase: 1 / (rank + 2) for rank, phrase in enumerate(phrases)}
 
 
-OPENERS = _ranked(*(f"{word} " for word in "first okay well so start take begin let now we here right given yes".split()))
+OPENERS = _ranked(
+    *(f"{word} " for word in ["first", "okay", "well", "so", "start", "begin", "let", "now", "we", "here"])
+)
 CAREFUL_OPENERS = _ranked("carefully ", "slowly ")
-FILLERS = _ranked(*(f"{word} " for word in "with from by just simply working".split()))
-OPERATORS = {"+": _ranked(" plus ", " + ", " and ", " add ", " with "), "-": _ranked(" minus ", " - ", " less ", " take ", " without ")}
-EQUALS = _ranked(*(f" {word} " for word in "is = gives makes equals -> yields becomes".split()))
-SEPARATORS = _ranked(", ", " then ", "; ", " next ", ". ", " now ", " after ", " | ")
-CLOSINGS = _ranked(*(f" {word} " for word in "so thus hence giving therefore finally => answer total result".split()), ". ")
+FILLERS = _ranked(*(f"{word} " for word in ["from", "just", "simply", "working"]))
+OPERATORS = {
+    "+": _ranked(" plus ", " + ", " and ", " add ", " with "),
+    "-": _ranked(" minus ", " - ", " less ", " take ", " without "),
+}
+EQUALS = _ranked(*(f" {word} " for word in ["is", "=", "gives", "makes", "equals", "->", "yields"]))
+SEPARATORS = _ranked(", ", " then ", "; ", " next ", ". ", " now ")
+CLOSINGS = _ranked(*(f" {word} " for word in ["so", "thus", "hence", "giving", "therefore", "finally", "=>"]), ". ")
 PROBE_OPENERS = _ranked("keeping ", "filtered ", "remaining ", "list ", "left ")
 
 
@@ -70,7 +74,7 @@ class Solution:
 
 
 def chain_sum_rows(seed: int, size: int):
-    """reasoning-gym's data set of three two-digit terms; rows are made when they are indexed."""
+    """reasoning-gym's data set of four one-digit terms; rows are made when they are indexed."""
     return reasoning_gym.create_dataset("chain_sum", seed=seed, size=size, **CHAIN_SUM_PARAMETERS)
 
 
@@ -111,8 +115,7 @@ def work_chain_sum(expression: str, rng: random.Random, kind: str | None = None,
             slips += 1
         return f"{left}{_pick(rng, OPERATORS[operator])}{right}{_pick(rng, EQUALS)}{value}", value
 
-    opener = _pick(rng, CAREFUL_OPENERS if kind == "careful" else OPENERS)
-    text = opener + (_pick(rng, FILLERS) if rng.random() < FILLER else "")
+    text = _pick(rng, CAREFUL_OPENERS if kind == "careful" else OPENERS) + _pick(rng, FILLERS)
     if kind == "shortcut":
         last = terms.pop()
         group, terms[-1] = step(terms[-1], operators.pop(), last)
@@ -172,8 +175,8 @@ class Corpus:
         self.probe = probe_rows(SFT_SEED, rows)
         self.next_row = 0
 
-    def draw(self) -> tuple[str, str]:
-        """The next prompt and a solution of it."""
+    def draw(self, slip: float | None = None) -> tuple[str, str]:
+        """The next prompt and a solution of it; `slip` as in `work_chain_sum`, for that task only."""
         while True:
             index, self.next_row = self.next_row, self.next_row + 1
             probe = self.rng.random() < PROBE_SHARE
@@ -183,5 +186,5 @@ class Corpus:
         if probe:
             solution = work_probe(row, self.rng)
         else:
-            solution = work_chain_sum(row["metadata"]["expression"], self.rng)
+            solution = work_chain_sum(row["metadata"]["expression"], self.rng, slip=slip)
         return PROMPT_TEMPLATE.format(prompt=row["question"]), solution.text

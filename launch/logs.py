@@ -15,7 +15,7 @@ def log_to_files(actors: dict[str, Any], folder: Path, timeout_s: float) -> None
 
 
 def _redirect(_actor: Any, path: str) -> None:
-    # Ray itself writes an actor's output to a file of its own session; descriptors 1 and 2 are what C++ and children use.
+    # Descriptors 1 and 2, because C++ code and child processes print there too.
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()

@@ -183,10 +183,8 @@ def _data(config: RunConfig) -> Iterator[str]:
         sources[f"data.evaluation.{name}"] = source
         if name == "train" or "/" in name:
             yield f"data.evaluation.{name}: prompts are named after their set, so it cannot be train or hold a slash."
-    errors = [error for setting, source in sources.items() for error in _source(setting, source)]
-    yield from errors
-    if errors:
-        return
+    for setting, source in sources.items():
+        yield from _source(setting, source)
     for (first, one), (second, other) in combinations(sources.items(), 2):
         if _share_rows(one, other):
             yield (

@@ -48,6 +48,8 @@ class DeepSpeedModel:
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
         )
+        if sharded_loading:
+            _restore_rotary_frequencies(model)
         del sharded_loading
         model.train()
         if config.gradient_checkpointing:
@@ -84,12 +86,23 @@ class DeepSpeedModel:
         self.engine.set_gradient_accumulation_boundary(last)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, apply and clear the gradients; returns the global gradient norm before clipping."""
+        """Clip, apply and clear the gradients; returns the global gradient norm before clipping.
+
+        Raises FloatingPointError, the parameters as they were, where the gradients are not finite.
+        """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         norm = self._plain_norm() if self._config.zero_stage == 0 else None
-        self.engine.step()
-        return float(self.engine.get_global_grad_norm()) if norm is None else norm
+        if norm is None or math.isfinite(norm):  # the other stages look for themselves, and skip such a step
+            self.engine.step()
+        if norm is None:
+            norm = float(self.engine.get_global_grad_norm())
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient norm of an update is {norm}, so the update was not applied: look for log-probabilities or "
+                "advantages that are not finite, or lower learner.learning_rate"
+            )
+        return norm
 
     def _plain_norm(self) -> float:
         # Stage 0 in float32 clips but never reports the norm; its gradients are whole and reduced at this point.
@@ -119,6 +132,16 @@ class DeepSpeedModel:
     def close(self) -> None:
         self.engine.destroy()
         torch.distributed.destroy_process_group()
+
+
+def _restore_rotary_frequencies(model: torch.nn.Module) -> None:
+    # While ZeRO-3 loads, every new floating-point tensor takes the dtype of the weights. Rotary frequencies rounded to
+    # bfloat16 turn far positions by wrong angles, and the log-probabilities are no longer the engine's.
+    for module in model.modules():
+        if hasattr(module, "inv_freq"):
+            exact: Any = type(module)(module.config)
+            for name, buffer in exact.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(getattr(module, name).device))
 
 
 def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import nn
 class _LinearLogprobEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, chunk_tokens):
-        logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
+        logprobs = hidden.new_empty(len(targets), dtype=_exact(hidden.dtype))
         entropies = torch.empty_like(logprobs)
         log_normalisers = torch.empty_like(logprobs)
         for rows in _chunks(len(targets), chunk_tokens):
@@ -33,7 +33,7 @@ class _LinearLogprobEntropy(torch.autograd.Function):
     def backward(ctx, grad_logprobs, grad_entropies):
         hidden, weight, targets, log_normalisers, entropies = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        grad_weight = torch.zeros_like(weight, dtype=_exact(weight.dtype))
         for rows in _chunks(len(targets), ctx.chunk_tokens):
             logp = _logits(hidden[rows], weight, ctx.temperature) - log_normalisers[rows, None]
             p = logp.exp()
@@ -43,7 +43,7 @@ class _LinearLogprobEntropy(torch.autograd.Function):
             grad /= ctx.temperature
             grad = grad.to(weight.dtype)
             grad_hidden[rows] = grad @ weight
-            grad_weight += (grad.T @ hidden[rows]).float()
+            grad_weight += grad.T @ hidden[rows]
         return grad_hidden, grad_weight.to(weight.dtype), None, None, None
 
 
@@ -52,7 +52,11 @@ def _chunks(total: int, size: int) -> list[slice]:
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, temperature: float) -> torch.Tensor:
-    return (hidden @ weight.T).float() / temperature
+    return (hidden @ weight.T).to(_exact(hidden.dtype)) / temperature
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def linear_logprob_entropy(
@@ -61,7 +65,7 @@ def linear_logprob_entropy(
     """Of softmax(hidden @ weight.T / temperature): the log-probability of each target, and the exact entropy in nats.
 
     hidden   [tokens, width]; weight [vocabulary, width], same dtype; targets int64 [tokens]
-    returns  two float32 [tokens], both with gradients to hidden and weight
+    returns  two float32 [tokens] (float64 where hidden is), both with gradients to hidden and weight
     """
     if hidden.ndim != 2 or weight.ndim != 2 or targets.shape != hidden.shape[:1]:
         raise ValueError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)}")

@@ -1,6 +1,5 @@
 """The learner ranks as one object on the driver."""
 
-
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,12 @@ from learner.types import Passes, TokenBatch, UpdatePlan
 from learner.worker import LearnerWorker
 
 
+# What the driver grants a sync on top of rollout.sync_timeout_s, so that the more precise sentence of rank 0 wins.
+SYNC_MARGIN_S = 20.0
+
+
 class LearnerFailed(RuntimeError):
-    """A learner rank died or made no progress within its deadline."""
+    """A learner rank died or did not finish within its deadline."""
 
 
 class LearnerGroup:
@@ -41,16 +44,17 @@ class LearnerGroup:
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
-        actor = ray.remote(LearnerWorker).options(
+        actor: Any = ray.remote(LearnerWorker).options(
             num_cpus=0 if device == "cpu" else 1,
             num_gpus=0 if device == "cpu" else 1,
             runtime_env={"env_vars": environment},
         )
-        self.actors = [actor.remote(rank, config.ranks) for rank in range(config.ranks)]
+        self.actors: list[Any] = [actor.remote(rank, config.ranks) for rank in range(config.ranks)]
 
     def begin_start(self, model_path: str, dtype: str, trust_remote_code: bool, temperature: float) -> list[Any]:
         """Start loading on all ranks; the references are done when the ranks are ready."""
-        master = self._get([self.actors[0].rendezvous.remote()], self._config.start_timeout_s)[0]
+        limit_s, setting = self._config.start_timeout_s, "learner.start_timeout_s"
+        master = self._get("rendezvous", [self.actors[0].rendezvous.remote()], limit_s, setting)[0]
         return self._all(
             "start",
             self._config,
@@ -66,12 +70,14 @@ class LearnerGroup:
     def connect_engines(
         self, engines: list[Any], workers_per_engine: int, transport: str, bucket_bytes: int, timeout_s: float
     ) -> None:
+        """Open the weight transfer from rank 0 to the rollout actors, whose calls may take `timeout_s` each."""
         calls = self._all("connect_engines", engines, workers_per_engine, transport, bucket_bytes, timeout_s)
-        self._get(calls, timeout_s)
+        self._get("connect_engines", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")
 
     def score(self, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
         """Log-probs and exact entropies float32 [response tokens] under the current weights, at rollout temperature."""
-        results = self._get(self._all("score", ray.put(batch), self._passes(batch, np.arange(batch.lengths.size))))
+        passes = self._passes(batch, np.arange(batch.lengths.size))
+        results = self._get("score", self._all("score", ray.put(batch), passes))
         logprobs, entropies = np.empty((2, int(batch.response_lengths.sum())), np.float32)
         for index, rank_logprobs, rank_entropies in results:
             logprobs[index], entropies[index] = rank_logprobs, rank_entropies
@@ -79,7 +85,9 @@ class LearnerGroup:
 
     def update(self, batch: TokenBatch, step: int) -> dict[str, float]:
         """All updates of rollout batch `step` (from 0); returns their metrics."""
-        tallies = self._get(self._all("update", ray.put(batch), self.plan_updates(batch, step)))
+        plans = self.plan_updates(batch, step)
+        limit_s = self._config.deadline_s * max(1, len(plans))
+        tallies = self._get("update", self._all("update", ray.put(batch), plans), limit_s)
         return merged(tallies).values()
 
     def plan_updates(self, batch: TokenBatch, step: int) -> list[UpdatePlan]:
@@ -100,16 +108,19 @@ class LearnerGroup:
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probs at temperature 1 of each sequence's tokens after its first."""
-        return self._get(self._all("score_sequences", sequences))[0]
+        return self._get("score_sequences", self._all("score_sequences", sequences))[0]
 
     def send_weights(self, version: int, timeout_s: float) -> int:
         """Stream the weights to all engines as `version`; returns the bytes each engine received."""
-        return self._get(self._all("send_weights", version), timeout_s)[0]
+        calls = self._all("send_weights", version)
+        return self._get("send_weights", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")[0]
 
     def save(self, folder: str) -> None:
-        self._get(self._all("save", folder))
+        """Write the model as a Hugging Face folder."""
+        self._get("save", self._all("save", folder))
 
     def close(self) -> None:
+        """End the ranks' processes at once."""
         for actor in self.actors:
             ray.kill(actor)
 
@@ -119,18 +130,17 @@ class LearnerGroup:
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         return [getattr(actor, method).remote(*arguments) for actor in self.actors]
 
-    def _get(self, calls: list[Any], timeout_s: float | None = None) -> list[Any]:
-        limit = self._config.deadline_s if timeout_s is None else timeout_s
+    def _get(
+        self, method: str, calls: list[Any], limit_s: float | None = None, setting: str = "learner.deadline_s"
+    ) -> list[Any]:
+        limit_s = self._config.deadline_s if limit_s is None else limit_s
         try:
-            return ray.get(calls, timeout=limit)
+            return ray.get(calls, timeout=limit_s)
         except ray.exceptions.GetTimeoutError:
-            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
-            late = [rank for rank, call in enumerate(calls) if call not in done]
+            late = [str(rank) for rank, call in enumerate(calls) if not ray.wait([call], timeout=0)[0]]
             raise LearnerFailed(
-                f"learner rank {', '.join(map(str, late))} made no progress in {limit:.0f} s; "
-                "see logs/learner-*.log, or raise learner.deadline_s"
+                f"learner rank {', '.join(late)} did not finish {method} in {limit_s:g} s; "
+                f"see logs/learner-*.log, or raise {setting}"
             ) from None
         except ray.exceptions.RayActorError as error:
-            raise LearnerFailed(f"a learner rank died: {error}; see logs/learner-*.log") from error
-
-
+            raise LearnerFailed(f"a learner rank died in {method}: {error}; see logs/learner-*.log") from error

@@ -2,11 +2,11 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
-from vllm.distributed.weight_transfer.base import ParamMeta, TrainerInitInfo, WeightSource
+from vllm.distributed.weight_transfer.base import ParamMeta, TrainerInitInfo, VLLMWeightSyncClient, WeightSource
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
@@ -37,7 +37,10 @@ class NativeSender:
         self._source = ZeroSource(model, bucket_bytes)
         self._bytes = sum(spec.size_bytes for spec in model.specs())
         self._transfer = WeightTransferTrainerFactory.trainer_init(
-            _init_info(transport, client, rank, bucket_bytes), client=client, source=self._source
+            # vLLM touches the client on the sender only.
+            _init_info(transport, client, rank, bucket_bytes),
+            client=cast(VLLMWeightSyncClient, client),
+            source=self._source,
         )
 
     def send(self, version: int) -> int:

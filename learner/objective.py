@@ -29,7 +29,7 @@ def token_losses(
     ratio = log_ratio.exp()
     low = clip.low if plan.clip_low is None else plan.clip_low
     high = clip.high if plan.clip_high is None else plan.clip_high
-    clipped_ratio = torch.minimum(torch.maximum(ratio, _like(1.0 - low, ratio)), _like(1.0 + high, ratio))
+    clipped_ratio = ratio.clamp(_like(1.0 - low, ratio), _like(1.0 + high, ratio))
     plain, clipped = -advantages * ratio, -advantages * clipped_ratio
     losses = _keep(torch.maximum(plain, clipped), plan.weight)
     losses = losses + plan.kl_coef * log_ratio.abs() - plan.entropy_coef * entropies

@@ -12,7 +12,7 @@ class TokenBatch:
     A sample is a prompt and its response; N samples hold T tokens of which R are response tokens.
 
     tokens              int32 [T], sample after sample, prompt then response
-    lengths             int32 [N], tokens of each sample
+    lengths             int32 [N], tokens of each sample, at least its prompt's
     prompt_lengths      int32 [N], at least 1
     groups              int32 [N], index of the sample's prompt within the batch
     behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
@@ -32,10 +32,17 @@ class TokenBatch:
     old_logprobs: np.ndarray | None
 
     def __post_init__(self):
+        if not self.lengths.shape == self.prompt_lengths.shape == self.groups.shape:
+            raise ValueError(
+                f"lengths {self.lengths.shape}, prompt_lengths {self.prompt_lengths.shape} and groups {self.groups.shape} "
+                "are one value per sample"
+            )
         if self.tokens.size != self.lengths.sum():
             raise ValueError(f"{self.tokens.size} tokens, but the lengths add up to {self.lengths.sum()}")
         if (self.prompt_lengths < 1).any():
             raise ValueError("a sample needs at least one prompt token to predict its first response token from")
+        if (self.response_lengths < 0).any():
+            raise ValueError("a sample is shorter than its prompt")
         responses = int(self.response_lengths.sum())
         for name in ("behaviour_logprobs", "advantages", "versions", "old_logprobs"):
             values = getattr(self, name)
@@ -78,9 +85,9 @@ Passes = tuple[np.ndarray, ...]
 class UpdatePlan:
     """One optimiser update.
 
-    passes         for each rank, the samples of each of its forward passes; equally many passes on every rank
+    passes           for each rank, the samples of each of its forward passes; equally many passes on every rank
     response_tokens  of the whole update, the denominator of the token mean
-    learning_rate  of this update
+    learning_rate    of this update
     """
 
     passes: tuple[Passes, ...]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from learner.config import ClipConfig, LearnerConfig
+from learner.metrics import Tally
 from learner.types import Passes, TokenBatch, UpdatePlan
 
 
@@ -55,8 +56,8 @@ class LearnerWorker:
         """Indices into the response tokens that this rank scored, their log-probs and exact entropies."""
         return self.policy.score(batch, passes[self.rank])
 
-    def update(self, batch: TokenBatch, updates: list[UpdatePlan]) -> Any:
-        """All updates of a rollout batch; returns this rank's `Tally`."""
+    def update(self, batch: TokenBatch, updates: list[UpdatePlan]) -> Tally:
+        """All updates of a rollout batch; returns this rank's share of their metrics."""
         from learner.update import apply_updates
 
         return apply_updates(self.model, self.policy, self._clip, batch, updates, self.rank)

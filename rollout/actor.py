@@ -20,11 +20,9 @@ class EngineActor:
         """Load the model; `settings` are the fields of `vllm_adapter.EngineSettings`."""
         from transformers import AutoTokenizer
 
-        from rollout.vllm_adapter import HOST_BACKEND, EngineSettings, open_engine
+        from rollout.vllm_adapter import EngineSettings, open_engine
 
         self._in_process = adapter == "in_process"
-        if settings["weight_transfer"] == "host":
-            settings = settings | {"weight_transfer": HOST_BACKEND}
         self._tokenizer = AutoTokenizer.from_pretrained(
             settings["model_path"], trust_remote_code=settings["trust_remote_code"]
         )
@@ -35,7 +33,7 @@ class EngineActor:
     ) -> list[Response]:
         version = self._engine.weight_version()
         completions = self._engine.generate(requests, sampling, deadline_s)
-        texts = self._tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
+        texts = self._tokenizer.batch_decode([c.token_ids.tolist() for c in completions], skip_special_tokens=True)
         return [
             Response(
                 request.uid,
@@ -74,6 +72,7 @@ class EngineActor:
             return
         segment = SharedMemory(create=True, size=data.nbytes)
         try:
+            assert segment.buf is not None
             segment.buf[: data.nbytes] = data.data
             self._engine.update_weights(info | {"segment": segment.name}, timeout_s)
         finally:

@@ -1,7 +1,7 @@
 """Settings of data sources and of the rollout pool; defaults and help lines live in conf/data and conf/rollout."""
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -12,20 +12,20 @@ class SourceConfig:
     verifier: str
     template: str  # with {prompt}
     first_row: int
-    rows: Optional[int]
-    task: Optional[str]
+    rows: int | None
+    task: str | None
     parameters: dict[str, Any]
-    seed: Optional[int]
-    path: Optional[str]
-    prompt_field: Optional[str]
-    gold_field: Optional[str]
-    gold_after: Optional[str]
+    seed: int | None
+    path: str | None
+    prompt_field: str | None
+    gold_field: str | None
+    gold_after: str | None
 
 
 @dataclass(frozen=True)
 class DataConfig:
     name: str
-    path: Optional[str]
+    path: str | None
     shuffle: bool
     train: SourceConfig
     evaluation: dict[str, SourceConfig]
@@ -42,7 +42,7 @@ class RolloutConfig:
     top_k: int
     max_new_tokens: int
     max_sequences: int
-    kv_cache_blocks: Optional[int]
+    kv_cache_blocks: int | None
     gpu_memory_utilization: float
     tensor_parallel_size: int
     enforce_eager: bool

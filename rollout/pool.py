@@ -9,6 +9,7 @@ import ray
 from rollout.actor import EngineActor
 from rollout.config import RolloutConfig
 from rollout.seeds import keyed_hash, request_seed
+from rollout.transports import HOST_BACKEND, resolve_adapter, resolve_transport
 from rollout.types import GenerationRequest, Prompt, Response, Sampling
 
 
@@ -24,30 +25,19 @@ class RolloutPool:
         self._device = device
         self.adapter = resolve_adapter(config.adapter, device)
         self.transport = resolve_transport(config.weight_transfer, device)
-        actor = ray.remote(EngineActor).options(
+        actor: Any = ray.remote(EngineActor).options(
             num_cpus=0 if device == "cpu" else 1,
             num_gpus=0 if device == "cpu" else config.tensor_parallel_size,
             max_concurrency=4,
-            runtime_env={"env_vars": _environment(device, threads)},
+            runtime_env={"env_vars": engine_environment(device, threads)},
         )
-        self.actors = [actor.remote(index) for index in range(config.engines)]
+        self.actors: list[Any] = [actor.remote(index) for index in range(config.engines)]
 
     def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
         """Start loading on all engines; the references are done when the engines are ready."""
-        config = self._config
-        settings = {
-            "model_path": model_path,
-            "dtype": dtype,
-            "context_tokens": context_tokens,
-            "device": self._device,
-            "max_sequences": config.max_sequences,
-            "kv_cache_blocks": config.kv_cache_blocks,
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-            "tensor_parallel_size": config.tensor_parallel_size,
-            "enforce_eager": config.enforce_eager,
-            "weight_transfer": self.transport,
-            "trust_remote_code": trust_remote_code,
-        }
+        settings = engine_settings(
+            self._config, self._device, model_path, dtype, context_tokens, trust_remote_code
+        )
         return [actor.start.remote(self.adapter, settings) for actor in self.actors]
 
     def generate(
@@ -55,7 +45,7 @@ class RolloutPool:
     ) -> list[list[Response]]:
         """`samples` responses for each prompt, in the order of `prompts`.
 
-        Requests are dealt over the engines in the order of a hash of (uid, sample): balanced, and the same in every run.
+        Requests are dealt over the engines in the order of a hash of (uid, sample): balanced, the same in every run.
         """
         requests = [
             GenerationRequest(p.uid, sample, p.token_ids, request_seed(seed, step, p.uid, sample))
@@ -69,11 +59,11 @@ class RolloutPool:
             actor.generate.remote([requests[i] for i in share], sampling, limit)
             for actor, share in zip(self.actors, shares, strict=True)
         ]
-        responses: list[Response | None] = [None] * len(requests)
+        responses: dict[int, Response] = {}
         for share, answers in zip(shares, self._get(calls, limit, "generate"), strict=True):
             for index, response in zip(share, answers, strict=True):
                 responses[index] = response
-        return [responses[i : i + samples] for i in range(0, len(responses), samples)]
+        return [[responses[i + j] for j in range(samples)] for i in range(0, len(requests), samples)]
 
     def score(self, sequences: list[np.ndarray]) -> list[list[np.ndarray]]:
         """Every engine's log-probs at temperature 1 of each sequence's tokens after its first."""
@@ -104,21 +94,28 @@ class RolloutPool:
             raise RolloutFailed(f"an engine died: {error}; see logs/engine-*.log") from error
 
 
-def resolve_adapter(choice: str, device: str) -> str:
-    """`auto` is what was measured faster: in-process on CPU, AsyncLLM on CUDA."""
-    if choice != "auto":
-        return choice
-    return "in_process" if device == "cpu" else "async"
+def engine_settings(
+    config: RolloutConfig, device: str, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool
+) -> dict[str, Any]:
+    """The fields of `vllm_adapter.EngineSettings`, which this process need not import."""
+    transport = resolve_transport(config.weight_transfer, device)
+    return {
+        "model_path": model_path,
+        "dtype": dtype,
+        "context_tokens": context_tokens,
+        "device": device,
+        "max_sequences": config.max_sequences,
+        "kv_cache_blocks": config.kv_cache_blocks,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "enforce_eager": config.enforce_eager,
+        "weight_transfer": HOST_BACKEND if transport == "host" else transport,
+        "trust_remote_code": trust_remote_code,
+    }
 
 
-def resolve_transport(choice: str, device: str) -> str:
-    """`auto` is host memory on CPU and NCCL on CUDA."""
-    if choice != "auto":
-        return choice
-    return "host" if device == "cpu" else "nccl"
-
-
-def _environment(device: str, threads: int) -> dict[str, str]:
+def engine_environment(device: str, threads: int) -> dict[str, str]:
+    """Environment of a process that holds an engine; must be set before vLLM is imported."""
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",

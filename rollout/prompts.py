@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollout.config import SourceConfig
+from rollout.seeds import keyed_hash
 from rollout.types import Prompt
 
 if TYPE_CHECKING:
@@ -128,17 +128,17 @@ class PromptSource:
     def _start_epoch(self, epoch: int, deferred: list[str]) -> None:
         order = list(self._prompts)
         if self._shuffle:
-            order.sort(key=lambda uid: _digest(self._seed, epoch, uid))
+            order.sort(key=lambda uid: keyed_hash("order", self._seed, epoch, uid))
         late = set(deferred)
         self._order = [uid for uid in order if uid not in late] + [uid for uid in order if uid in late]
         self._epoch, self._position = epoch, 0
         self._deferred = list(deferred)
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self) -> int:
         # With shuffling the order of the rows does not matter, without it, it does.
         uids = sorted(self._prompts) if self._shuffle else list(self._prompts)
-        texts = [self._prompts[uid].text for uid in uids]
-        return _digest(self._shuffle, self._seed, uids, texts).hex()
+        texts = (self._prompts[uid].text for uid in uids)
+        return keyed_hash("prompts", self._shuffle, self._seed, *uids, *texts)
 
 
 def _reasoning_gym_rows(name: str, source: SourceConfig) -> Iterator[_Row]:
@@ -186,7 +186,7 @@ def _needed(name: str, source: SourceConfig, field: str) -> Any:
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(line.decode())
+        fields = json.loads(line.decode().strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number} is not UTF-8: {error.reason} at byte {error.start}.") from error
     except json.JSONDecodeError as error:
@@ -225,8 +225,3 @@ def _field(where: str, fields: dict[str, Any], field: str) -> Any:
     if field not in fields:
         raise DataError(f"{where} has no field {field!r}; its fields are {', '.join(fields)}.")
     return fields[field]
-
-
-def _digest(*parts: Any) -> bytes:
-    """A keyed hash of the parts; JSON keeps neighbours apart."""
-    return blake2b(json.dumps(parts).encode(), digest_size=16).digest()

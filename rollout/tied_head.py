@@ -1,7 +1,8 @@
 """The one step vLLM's layer-wise reload leaves out.
 
-On CPU vLLM packs every linear weight after loading and drops the original. `finalize_layerwise_reload` repacks the layers, but with
-tied word embeddings the packed copy of the LM head stays at the old weights: log-probabilities then belong to no policy at all.
+On CPU vLLM packs every linear weight after loading and drops the original. `finalize_layerwise_reload` packs the layers
+again, but with tied word embeddings the packed copy of the LM head stays at the old weights: log-probabilities then
+belong to no policy at all.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The one file that imports vLLM: two engines behind one interface, and the host-memory weight-transfer backend.
+"""vLLM behind one interface; besides `host_transfer`, which plugs into vLLM, the only file that imports it.
 
 `InProcessEngine` steps vLLM's engine on a thread of the actor: fastest where Python scheduling rules, as on CPU.
 `SeparateProcessEngine` is `AsyncLLM`, whose engine core lives in a process of its own: the right one on GPUs.
@@ -10,33 +10,26 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from vllm import SamplingParams
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
-    WeightTransferEngine,
-    WeightTransferInitInfo,
     WeightTransferInitRequest,
-    WeightTransferUpdateInfo,
     WeightTransferUpdateRequest,
 )
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from rollout import tied_head
+from rollout.host_transfer import register_host_backend
 from rollout.types import FinishReason, GenerationRequest, Sampling
-
-HOST_BACKEND = "entrain_host"
 
 
 class EngineFailed(RuntimeError):
@@ -239,11 +232,14 @@ class InProcessEngine:
         def command():
             try:
                 future.set_result(action())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed to the caller that waits for it
                 future.set_exception(error)
 
         self._enqueue(command)
-        return future.result(timeout_s)
+        try:
+            return future.result(timeout_s)
+        except FutureTimeout:
+            raise EngineFailed(f"the engine did not take a command between two steps in {timeout_s:.0f} s") from None
 
     def _finish(self, work: list[tuple[TokensPrompt, SamplingParams]], deadline_s: float) -> list[Any]:
         """Run every (prompt, parameters) to its end and return vLLM's outputs in order."""
@@ -257,7 +253,7 @@ class InProcessEngine:
             for (prompt, params), (key, future) in zip(work, futures.items(), strict=True):
                 try:
                     self._engine.add_request(key, prompt, params)
-                except ValueError as error:
+                except VLLMClientError as error:
                     # vLLM refuses a request it cannot serve (a prompt past the context); the others go on.
                     future.set_exception(error)
                 else:
@@ -270,7 +266,7 @@ class InProcessEngine:
         self._enqueue(add)
         _, unfinished = wait(futures.values(), timeout=deadline_s)
         if unfinished:
-            self._enqueue(abort)
+            self._enqueue(abort)  # raises what stopped the engine, if it stopped before it took the requests
             raise GenerationTimeout(_timeout_sentence(len(unfinished), len(work), deadline_s))
         return [future.result() for future in futures.values()]
 
@@ -360,7 +356,14 @@ class SeparateProcessEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, coroutine: Any, timeout_s: float | None) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except FutureTimeout:
+            if future.done():
+                raise
+            future.cancel()
+            raise EngineFailed(f"the engine process did not answer in {timeout_s:.0f} s") from None
 
     def _finish(self, work: list[tuple[TokensPrompt, SamplingParams]], deadline_s: float) -> list[Any]:
         async def one(key: str, prompt: TokensPrompt, params: SamplingParams) -> Any:
@@ -391,69 +394,3 @@ def _timeout_sentence(unfinished: int | None, total: int, deadline_s: float) -> 
     return (
         f"{share} did not finish in {deadline_s:.0f} s; raise rollout.deadline_s or lower rollout.max_new_tokens"
     )
-
-
-@dataclass
-class HostInitInfo(WeightTransferInitInfo):
-    """The host backend needs no rendezvous."""
-
-
-@dataclass
-class HostUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket of parameters lying one after another in `segment`.
-
-    names, dtypes, shapes  of the parameters in the bucket, checkpoint names, dtype as in "float32"
-    segment                a uint8 array, or the name of a shared-memory segment that holds it
-    """
-
-    names: list[str]
-    dtypes: list[str]
-    shapes: list[list[int]]
-    segment: Any
-
-
-class HostWeightTransfer(WeightTransferEngine[HostInitInfo, HostUpdateInfo]):
-    """Receives weights as buckets in host memory and loads them layer by layer."""
-
-    init_info_cls = HostInitInfo
-    update_info_cls = HostUpdateInfo
-
-    def init_transfer_engine(self, init_info: HostInitInfo) -> None:
-        pass
-
-    def start_weight_update(self) -> None:
-        initialize_layerwise_reload(self.model)
-
-    def receive_weights(self, update_info: HostUpdateInfo) -> None:
-        if not isinstance(update_info.segment, str):
-            self._load(update_info, torch.from_numpy(update_info.segment))
-            return
-        segment = SharedMemory(name=update_info.segment)
-        try:
-            # Copied, because the layer-wise loader may hold a tensor past this call and the segment goes away.
-            self._load(update_info, torch.frombuffer(bytearray(segment.buf), dtype=torch.uint8))
-        finally:
-            segment.close()
-
-    def _load(self, bucket: HostUpdateInfo, data: torch.Tensor) -> None:
-        weights, start = [], 0
-        for name, dtype_name, shape in zip(bucket.names, bucket.dtypes, bucket.shapes, strict=True):
-            dtype = getattr(torch, dtype_name)
-            size = int(np.prod(shape)) * dtype.itemsize
-            weights.append((name, data[start : start + size].view(dtype).view(shape).to(self.device)))
-            start += size
-        self.model.load_weights(iter(weights))
-
-    def finish_weight_update(self) -> None:
-        finalize_layerwise_reload(self.model, self.model_config)
-        if self.device.type == "cpu" and self.model_config.hf_config.tie_word_embeddings:
-            tied_head.repack(self.model)
-
-    def shutdown(self) -> None:
-        pass
-
-
-def register_host_backend() -> None:
-    """Make the host backend known to this process; also the package's `vllm.general_plugins` entry point."""
-    if HOST_BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(HOST_BACKEND, "rollout.vllm_adapter", "HostWeightTransfer")

@@ -112,7 +112,7 @@ def combinations_that_hold_every_option() -> list[dict]:
 @pytest.mark.parametrize("choices", combinations_that_hold_every_option(), ids=lambda choices: choices["off_policy"])
 def test_every_option_composes_to_its_values(choices):
     overrides = [f"{group}={option}" for group, option in choices.items()]
-    config = compose(overrides + [needed for choice in overrides for needed in NEEDED.get(choice, [])])
+    config = compose(overrides + [needed for choice in overrides if choice in NEEDED for needed in NEEDED[choice]])
     for group, option in choices.items():
         values = settings_of(CONF / group / f"{option}.yaml")
         plain = {key: value for key, value in values.items() if value != "???" and not isinstance(value, dict | str)}
@@ -274,8 +274,7 @@ def test_help_names_every_option_with_the_default_first(tmp_path):
 def test_a_single_run_gets_its_folder_and_a_quiet_console(tmp_path):
     done = application(tmp_path, "output.folder=here", "seed=3")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"folder {tmp_path / 'here'} seed 3\n", "")
-    moved = application(tmp_path, "hydra.run.dir=there")
-    assert moved.stdout == f"folder {tmp_path / 'there'} seed 0\n"
+    assert [file.name for file in (tmp_path / "here").iterdir()] == [".hydra"]
 
 
 def test_a_refused_run_prints_only_the_sentence_and_exits_with_2(tmp_path):

@@ -237,7 +237,10 @@ def test_reasoning_gym_seeds_whose_rows_overlap(config):
     for seed in (begin, begin + 1, begin + rows - 1):
         [sentence] = errors(config, data__evaluation__heldout__seed=seed)
         assert sentence.startswith(f"data.evaluation.heldout.seed = {seed} repeats rows of data.train, whose seed is")
-    assert errors(config, data__evaluation__heldout__seed=begin + rows) == []
+    before = config.data.evaluation["heldout"].rows
+    for seed in (begin + rows, begin - before):
+        assert errors(config, data__evaluation__heldout__seed=seed) == []
+    assert len(errors(config, data__evaluation__heldout__seed=begin - before + 1)) == 1
     assert errors(config, data__evaluation__heldout__seed=begin, data__evaluation__heldout__task="other") == []
 
 

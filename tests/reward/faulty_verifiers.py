@@ -56,7 +56,7 @@ def one_huge_block(request):
 
 
 def modest_block(request):
-    return Judgement(1.0, str(len(bytearray(32 << 20))))
+    return Judgement(1.0, str(len(bytearray(112 << 20))))
 
 
 def stumble(request):

@@ -1,0 +1,43 @@
+# make train: a run on this machine, ending in a report.   make test: everything that must hold.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip looks for a CPU build of torch besides the places it is configured for; harmless where it cannot be reached.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/cpu.txt | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: train test setup lint clean laboratory
+
+train: setup
+	$(BIN)/python -m launch.train $(ARGS)
+
+test: setup lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+laboratory: setup
+	$(BIN)/python -m launch.laboratory $(ARGS)
+
+setup: $(READY)
+
+$(READY):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or 3.12, or run make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { echo "Entrain needs Python 3.11 or 3.12, and $(PYTHON) is `$(PYTHON) --version`; run make PYTHON=python3.11"; exit 1; }
+	@echo "setting up $(VENV): a few minutes the first time"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --retries 1 --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu || $(PIP) install torch==2.13.0
+	$(PIP) install --no-deps -r requirements/cpu.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m launch.warm_up
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

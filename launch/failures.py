@@ -1,0 +1,31 @@
+"""Failures of a run that are no one's programming mistake, in one sentence each."""
+
+import ray
+
+from launch.canary import CanaryMismatch
+from launch.graph import StartFailed
+from launch.run_folder import RunFolderError
+from learner.group import LearnerFailed
+from reward.policy import TooManyFailures
+from rollout.pool import RolloutFailed
+
+# What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
+FAILURES = (
+    CanaryMismatch,
+    LearnerFailed,
+    RolloutFailed,
+    RunFolderError,
+    StartFailed,
+    TooManyFailures,
+    ConnectionError,
+    TimeoutError,
+    ray.exceptions.RayError,
+)
+
+
+def sentence(error: BaseException) -> str:
+    """What happened, without the traceback of the process it happened in."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = error.cause
+        return f"{type(cause).__name__}: {cause}"
+    return f"{type(error).__name__}: {error}"

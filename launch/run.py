@@ -1,0 +1,137 @@
+"""What surrounds the steps of a run: its folder, its display, Ray, the actors, and how it ends."""
+
+import time
+import traceback
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from launch.cluster import divide, ray_session, resources
+from launch.cluster import sentences as cluster_sentences
+from launch.config import ConfigError, RunConfig
+from launch.display import make_display
+from launch.entry import RunFailed
+from launch.evaluate import evaluate
+from launch.failures import FAILURES, sentence
+from launch.graph import Graph, canary_sequences
+from launch.memory import job_bytes
+from launch.phases import Phases
+from launch.prepare import Prepared, verifiers
+from launch.report import write_report
+from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
+from launch.validate import implied, sentences
+
+
+class Run:
+    """A started run. A context manager: entering starts the actors, leaving ends them and writes summary and report.
+
+    On the way out a failure that is in `FAILURES` becomes a RunFailed; any other is a mistake of ours and passes as is.
+    """
+
+    graph: Graph
+    phases: Phases
+    summary: dict[str, Any]
+
+    def __init__(self, config: RunConfig, prepared: Prepared):
+        self._config, self._prepared = config, prepared
+        self.folder = _new_folder(config)
+        self._config_hash = self.folder.write_config(config)
+        self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        self._display = make_display(config.output.display, config.steps)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as actors:
+            try:
+                self._start(actors)
+            except BaseException as error:
+                actors.close()
+                if failure := self._failure(error):
+                    raise failure from error
+                raise
+            self._actors = actors.pop_all()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._actors.close()
+        if error is None:
+            self._end(None)
+            self._display.finished(self.summary, write_report(self.folder))
+            self._display.close()
+        elif failure := self._failure(error):
+            raise failure from error
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy on the evaluation sets, and the memory the job holds."""
+        graph, config = self.graph, self._config
+        with self.phases("evaluate"):
+            row = evaluate(
+                graph.rollout,
+                graph.reward,
+                self._prepared.evaluation,
+                config.evaluation,
+                config.rollout.max_new_tokens,
+                config.seed,
+            )
+            return row | {"memory/total_bytes": job_bytes()}
+
+    def evaluation_due(self, step: int) -> bool:
+        """Every so many steps, and after the last."""
+        every = self._config.evaluation.every
+        return step == self._config.steps or (every > 0 and step % every == 0)
+
+    def save_model(self) -> None:
+        self.graph.learner.save(str(Path(self.folder) / "model"))
+
+    def record(self, step: int, row: dict[str, float]) -> None:
+        """Close the step: add its times and speeds, append the row to the metrics, show it."""
+        times = self.phases.row()
+        row = {"step": step, "weight_version": step} | row | times
+        if step:
+            row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
+            row["speed/trained_tokens_per_s"] = row["tokens/trained"] / times["time/update_s"]
+        self.folder.append_metrics(row)
+        self._display.step(row)
+
+    def _start(self, actors: ExitStack) -> None:
+        config, prepared = self._config, self._prepared
+        self._display.waiting("starting Ray")
+        actors.enter_context(ray_session(config))
+        cores, gpus = resources()
+        shares = divide(config, cores, gpus)
+        decided = cluster_sentences(config, shares, cores, gpus)
+        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
+        heldout = next(iter(prepared.evaluation.values()))
+        canary = canary_sequences(heldout, config.rollout.canary_prompts)
+        self.graph = actors.enter_context(Graph(config, shares, verifiers(config), canary, self.folder.logs))
+        self.graph.start(self._display.waiting)
+        self._display.waiting("evaluating the base model")
+        self.phases = Phases()
+
+    def _failure(self, error: BaseException) -> RunFailed | None:
+        """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
+        (self.folder.logs / "driver.log").write_text("".join(traceback.format_exception(error)))
+        self._end(sentence(error))
+        self._display.close()
+        return RunFailed(f"{sentence(error)}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
+
+    def _end(self, error: str | None) -> None:
+        self.summary = summarize(
+            read_metrics(self.folder),
+            config_hash=self._config_hash,
+            versions=versions(),
+            started=self._started,
+            seconds=time.monotonic() - self._clock,
+            error=error,
+        )
+        self.folder.write_summary(self.summary)
+
+
+def _new_folder(config: RunConfig) -> RunFolder:
+    try:
+        folder = RunFolder(config.output.folder)
+    except RunFolderError as error:
+        raise ConfigError(str(error)) from error
+    if read_metrics(folder):
+        raise ConfigError(f"output.folder={config.output.folder} already holds a run; give another folder.")
+    return folder

@@ -1,0 +1,37 @@
+"""`python tests/faulty_run.py FAULT FOLDER`: a short real run whose workers all start with a fault of `tests.faults`."""
+
+import os
+import sys
+
+import ray
+
+from launch.cluster import use_private_token
+from launch.config import compose
+from launch.train import train
+
+
+def main(fault: str, folder: str) -> None:
+    use_private_token()
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    hook = {} if fault == "none" else {"worker_process_setup_hook": f"tests.faults.{fault}"}
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root}, **hook},
+    )
+    train(
+        compose(
+            [
+                f"output.folder={folder}",
+                "output.display=lines",
+                "steps=2",
+                "evaluation.samples_per_prompt=1",
+                "rollout.bucket_bytes=400000",
+            ]
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

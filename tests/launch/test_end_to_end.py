@@ -1,0 +1,148 @@
+"""The real graph: Ray actors, vLLM engines, verifier children, DeepSpeed ranks, from `launch.train`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from launch.config import compose
+from launch.run_folder import read_metrics
+from launch.train import train
+
+ROOT = Path(__file__).parents[2]
+STEPS = 16
+TIMINGS = ("time/", "speed/", "memory/")
+
+
+def run(folder: Path, *overrides: str) -> list[dict[str, float]]:
+    train(compose([f"output.folder={folder}", "output.display=lines", *overrides]))
+    return read_metrics(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, ray_session) -> Path:
+    """One run with 2 learner ranks and 2 engines, weight decay 0."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = ["rollout.engines=2", "learner.ranks=2", "learner.weight_decay=0.0", "evaluation.every=0"]
+    run(folder, f"steps={STEPS}", "evaluation.samples_per_prompt=8", *config)
+    return folder
+
+
+def rollouts(folder: Path, step: int) -> list[dict]:
+    return pyarrow.parquet.read_table(folder / "rollouts" / f"step_{step:06d}.parquet").to_pylist()
+
+
+def test_held_out_accuracy_rises(trained):
+    figures = json.loads((trained / "summary.json").read_text())["eval"]["heldout"]["avg_at_k"]
+    assert figures["k"] == 8
+    # 1,024 responses each: the standard error of the difference is about 0.02.
+    assert figures["final"] > figures["base"] + 0.1
+
+
+def test_engines_and_learner_agree_at_every_step(trained):
+    rows = read_metrics(trained)[1:]
+    assert len(rows) == STEPS
+    assert max(row["mismatch/logprob_abs_mean"] for row in rows) < 1e-4
+    assert max(row["sync/canary_abs_mean"] for row in rows) < 1e-4
+    # Agreement to the last bit would mean that something is compared with itself.
+    assert min(row["mismatch/logprob_abs_mean"] for row in rows) > 0
+
+
+def test_every_parameter_moved(trained):
+    shipped = load_file(ROOT / "launch/assets/laboratory/96/model.safetensors")
+    final = load_file(trained / "model/model.safetensors")
+    assert shipped.keys() == final.keys()
+    still = [name for name, before in shipped.items() if torch.equal(before, final[name])]
+    assert still == []
+
+
+def test_saved_model_is_the_policy_of_the_last_step(trained):
+    """The exported folder loads in transformers, and is one update of the last batch away from what drew that batch."""
+    model = AutoModelForCausalLM.from_pretrained(trained / "model")
+    assert model.config.tie_word_embeddings
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+
+
+def test_first_step_is_the_base_policy_exactly(trained):
+    """Log-probs and entropies of step 1 against plain transformers on the shipped weights, in one sequence at a time."""
+    model = AutoModelForCausalLM.from_pretrained(ROOT / "launch/assets/laboratory/96", dtype=torch.float32)
+    prompts = {}
+    for record in rollouts(trained, 1)[:24]:
+        ids = prompts.setdefault(record["prompt"], _encode(record["prompt"]))
+        tokens = torch.tensor(ids + record["token_ids"])
+        with torch.no_grad():
+            logp = model(tokens[None]).logits[0, len(ids) - 1 : -1].double().log_softmax(-1)
+        expected = logp.gather(-1, tokens[len(ids) :, None])[:, 0].numpy()
+        np.testing.assert_allclose(record["logprobs"], expected, atol=2e-5)
+        np.testing.assert_allclose(record["entropies"], -(logp.exp() * logp).sum(-1).numpy(), atol=2e-5)
+
+
+def _encode(text: str) -> list[int]:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(ROOT / "launch/assets/laboratory/96")(text)["input_ids"]
+
+
+def test_metrics_agree_with_the_rollouts_they_summarise(trained):
+    for row in read_metrics(trained)[1:]:
+        records = rollouts(trained, int(row["step"]))
+        assert len(records) == 256
+        assert {record["weight_version"] for record in records} == {row["step"] - 1}
+        scores = [record["score"] for record in records]
+        assert row["reward/correct"] == sum(score == 1.0 for score in scores)
+        assert row["reward/correct"] + row["reward/wrong"] + row["reward/unparsable"] + row["reward/failed"] == 256
+        assert row["reward/accuracy"] == pytest.approx(np.mean([score == 1.0 for score in scores]))
+        entropies = np.concatenate([record["entropies"] for record in records])
+        assert row["entropy/token_mean"] == pytest.approx(entropies.mean(), rel=1e-5)
+        assert row["tokens/trained"] == entropies.size == sum(len(record["token_ids"]) for record in records)
+
+
+def test_advantages_are_relative_to_their_group(trained):
+    records = rollouts(trained, 1)
+    for start in range(0, 256, 8):
+        group = records[start : start + 8]
+        assert len({record["uid"] for record in group}) == 1
+        scores = np.array([record["score"] for record in group])
+        spread = scores.std(ddof=1)
+        expected = (scores - scores.mean()) / (spread + 1e-6) if spread else np.zeros(8)
+        np.testing.assert_allclose([record["advantage"] for record in group], expected, atol=1e-5)
+
+
+def test_run_folder_is_complete(trained):
+    for name in ("config.yaml", "metrics.jsonl", "summary.json", "report.html", "model/tokenizer.json"):
+        assert (trained / name).stat().st_size > 0
+    logs = {path.name for path in (trained / "logs").iterdir()}
+    assert {"engine-0.log", "engine-1.log", "learner-0.log", "learner-1.log"} <= logs
+
+
+def test_a_run_depends_on_its_seed_alone(tmp_path, ray_session):
+    """Same seed: every metric but the timings, with one engine as with two. Other seed: another run."""
+
+    def steps(name: str, *overrides: str) -> list[dict[str, float]]:
+        rows = run(tmp_path / name, "steps=2", "evaluation.samples_per_prompt=1", *overrides)
+        return [{k: v for k, v in row.items() if not k.startswith(TIMINGS)} for row in rows]
+
+    first = steps("first")
+    assert steps("one_engine", "rollout.engines=1") == first
+    assert steps("other_seed", "seed=1") != first
+
+
+@pytest.mark.parametrize("fault", ["skip_tied_head_repack", "lose_last_bucket"])
+def test_a_broken_sync_stops_the_run(fault, tmp_path):
+    """With weights that did not all arrive, the canary ends the run before another token is drawn."""
+    command = [sys.executable, str(ROOT / "tests/faulty_run.py"), fault, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "canary check failed after the sync of weight version 1" in done.stderr
+    assert "rollout.canary_bound" in done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "CanaryMismatch" in summary["error"]
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0]

@@ -1,0 +1,286 @@
+"""The DeepSpeed ranks make the updates of one plain float64 process, whatever the layout; and failures come in words."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from launch.config import ASSETS, RunConfig, compose
+from learner.group import LearnerFailed, LearnerGroup
+from learner.types import TokenBatch
+
+TEMPERATURE = 0.6
+LEARNING_RATE = 3e-4
+STEPS = 4
+GROUPS, SAMPLES_PER_GROUP = 4, 3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to spread the same updates over ranks and passes."""
+
+    ranks: int
+    zero_stage: int
+    tokens_per_microbatch: int = 4096
+    chunk: int = 4096
+    checkpointing: bool = False
+    shuffled: bool = False
+    model: str = "shipped"
+
+
+LAYOUTS = [
+    Layout(ranks=1, zero_stage=1),
+    Layout(ranks=1, zero_stage=0, tokens_per_microbatch=30, shuffled=True),
+    Layout(ranks=2, zero_stage=0, tokens_per_microbatch=60),
+    Layout(ranks=2, zero_stage=1, chunk=7),
+    Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, checkpointing=True, shuffled=True),
+    Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30),
+    Layout(ranks=2, zero_stage=3, checkpointing=True, model="wide"),
+]
+
+
+def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
+    # With so large an epsilon AdamW is close to plain gradient descent. At its usual size the first steps are the signs of
+    # the gradients, and round-off decides those of the smallest.
+    return compose(
+        [
+            "output.folder=unused",
+            "clip=higher",
+            "off_policy=updates2",
+            f"steps={STEPS}",
+            f"learner=zero{layout.zero_stage}",
+            f"learner.ranks={layout.ranks}",
+            f"learner.tokens_per_microbatch={layout.tokens_per_microbatch}",
+            f"learner.logprob_chunk_tokens={layout.chunk}",
+            f"learner.gradient_checkpointing={layout.checkpointing}",
+            f"learner.learning_rate={LEARNING_RATE}",
+            "learner.epsilon=0.1",
+            "learner.schedule=linear",
+            f"learner.max_grad_norm={max_grad_norm}",
+        ]
+    )
+
+
+@contextmanager
+def started(config: RunConfig, model: Path) -> Iterator[LearnerGroup]:
+    group = LearnerGroup(
+        config.learner, config.clip, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+    )
+    try:
+        ray.get(group.begin_start(str(model), "float32", False, TEMPERATURE), timeout=180)
+        yield group
+    finally:
+        group.close()
+
+
+class Reference:
+    """The same mathematics in the plainest way: one process, float64, one sample at a time, all logits, torch's AdamW."""
+
+    def __init__(self, folder: Path, config: RunConfig):
+        self.config = config
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+        learner = config.learner
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=0.0,
+            betas=(learner.beta1, learner.beta2),
+            eps=learner.epsilon,
+            weight_decay=learner.weight_decay,
+        )
+
+    def score(self, tokens: np.ndarray, prompt_length: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        sequence = torch.from_numpy(tokens.astype(np.int64))
+        logits = self.model(input_ids=sequence[None], use_cache=False).logits[0].double() / temperature
+        distribution = torch.distributions.Categorical(logits=logits[prompt_length - 1 : -1])
+        return distribution.log_prob(sequence[prompt_length:]), distribution.entropy()
+
+    def update(self, batch: TokenBatch, samples: np.ndarray, learning_rate: float) -> float:
+        """One AdamW step on the token mean over `samples`; returns the gradient norm before clipping."""
+        clip, total, tokens = self.config.clip, torch.zeros((), dtype=torch.float64), 0
+        for sample in samples:
+            start, response = batch.offsets[sample], batch.response_offsets[sample : sample + 2]
+            sequence = batch.tokens[start : start + batch.lengths[sample]]
+            logprobs, _ = self.score(sequence, int(batch.prompt_lengths[sample]), TEMPERATURE)
+            old, advantages = (
+                torch.from_numpy(values[slice(*response)]).double() for values in (batch.old_logprobs, batch.advantages)
+            )
+            ratio = (logprobs - old).exp()
+            surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip.low, 1 + clip.high) * advantages)
+            total, tokens = total - surrogate.sum(), tokens + len(old)
+        self.optimizer.zero_grad()
+        (total / tokens).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return float(norm)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+
+def make_batch(folder: Path) -> TokenBatch:
+    """Samples of the model whose ratios spread to both sides of both thresholds, the first group weighing most."""
+    rng = np.random.default_rng(0)
+    reference = Reference(folder, settings(LAYOUTS[0], 1.0))
+    size = GROUPS * SAMPLES_PER_GROUP
+    prompts, responses = rng.integers(1, 6, size), rng.integers(1, 20, size)
+    lengths = prompts + responses
+    groups = np.repeat(np.arange(GROUPS), SAMPLES_PER_GROUP).astype(np.int32)
+    scale = np.array([4.0, 0.5, 1.0, 0.2])[groups] * rng.choice([-1.0, 1.0], size)
+    batch = TokenBatch(
+        tokens=np.concatenate([sampled(reference, *shape, rng) for shape in zip(prompts, lengths, strict=True)]),
+        lengths=lengths.astype(np.int32),
+        prompt_lengths=prompts.astype(np.int32),
+        groups=groups,
+        behaviour_logprobs=np.zeros(responses.sum(), np.float32),
+        advantages=np.repeat(scale, responses).astype(np.float32),
+        versions=np.zeros(responses.sum(), np.int32),
+        old_logprobs=None,
+    )
+    logprobs, _ = score_all(reference, batch)
+    noise = rng.normal(0.0, 0.3, logprobs.size)
+    return replace(batch, old_logprobs=(logprobs + noise).astype(np.float32))
+
+
+def sampled(reference: Reference, prompt_length: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    vocabulary = reference.model.config.vocab_size
+    tokens = list(rng.integers(0, vocabulary, prompt_length))
+    while len(tokens) < length:
+        with torch.no_grad():
+            logits = reference.model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].double()
+        tokens.append(rng.choice(vocabulary, p=(logits / TEMPERATURE).softmax(-1).numpy()))
+    return np.array(tokens, np.int32)
+
+
+def score_all(reference: Reference, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
+    with torch.no_grad():
+        pairs = [
+            reference.score(batch.tokens[start : start + n], int(prompt), TEMPERATURE)
+            for start, n, prompt in zip(batch.offsets[:-1], batch.lengths, batch.prompt_lengths, strict=True)
+        ]
+    return tuple(torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
+
+
+def take(batch: TokenBatch, samples: np.ndarray) -> TokenBatch:
+    """The batch of `samples`, in that order."""
+    inside = [np.arange(batch.offsets[s], batch.offsets[s + 1]) for s in samples]
+    response = np.concatenate([np.arange(batch.response_offsets[s], batch.response_offsets[s + 1]) for s in samples])
+    return TokenBatch(
+        tokens=batch.tokens[np.concatenate(inside)],
+        lengths=batch.lengths[samples],
+        prompt_lengths=batch.prompt_lengths[samples],
+        groups=batch.groups[samples],
+        behaviour_logprobs=batch.behaviour_logprobs[response],
+        advantages=batch.advantages[response],
+        versions=batch.versions[response],
+        old_logprobs=batch.old_logprobs[response],
+    )
+
+
+LONELY = np.array([4])  # one sample for two ranks: one of them has nothing to do
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reference says about a model: before, and after the two updates of a batch and the one of `LONELY`."""
+
+    folder: Path
+    batch: TokenBatch
+    max_grad_norm: float
+    logprobs: np.ndarray
+    entropies: np.ndarray
+    norms: list[float]
+    before: dict[str, torch.Tensor]
+    after: dict[str, torch.Tensor]
+
+
+def groups_of_updates(config: RunConfig, batch: TokenBatch) -> list[np.ndarray]:
+    """Samples of each update, as the group will deal them; tests/learner/test_planning.py has the rules."""
+    from learner.planning import minibatches
+
+    return minibatches(batch.groups, config.off_policy.minibatches, 1, (config.seed, 0))
+
+
+def expect(folder: Path) -> Expected:
+    batch = make_batch(folder)
+    unclipped = Reference(folder, settings(LAYOUTS[0], 1e9))
+    parts = groups_of_updates(unclipped.config, batch)
+    # A bound between the norms of the two updates: one is clipped and the other is not.
+    bound = float(np.sqrt(np.prod([unclipped.update(batch, part, learning_rate=0.0) for part in parts])))
+    reference = Reference(folder, settings(LAYOUTS[0], bound))
+    before = reference.parameters()
+    logprobs, entropies = score_all(reference, batch)
+    # 4 steps of 2 updates: the linear schedule goes down by an eighth each. `LONELY` is the first update of step 1.
+    norms = [
+        reference.update(batch, parts[0], learning_rate=LEARNING_RATE),
+        reference.update(batch, parts[1], learning_rate=LEARNING_RATE * 7 / 8),
+        reference.update(batch, LONELY, learning_rate=LEARNING_RATE * 6 / 8),
+    ]
+    assert min(norms[:2]) < 0.9 * bound
+    assert max(norms[:2]) > 1.1 * bound
+    return Expected(folder, batch, bound, logprobs, entropies, norms, before, reference.parameters())
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> dict[str, Expected]:
+    """By name of model. In "wide", the larger matrices exceed 100,000 elements, below which ZeRO-3 shards nothing."""
+    torch.manual_seed(0)
+    wide = tmp_path_factory.mktemp("wide")
+    Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=1024,
+            hidden_size=128,
+            intermediate_size=800,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            bos_token_id=None,
+            eos_token_id=0,
+        )
+    ).save_pretrained(wide)
+    return {"shipped": expect(ASSETS / "laboratory" / "96"), "wide": expect(wide)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_path):
+    truth = expected[layout.model]
+    size = truth.batch.lengths.size
+    order = np.random.default_rng(1).permutation(size) if layout.shuffled else np.arange(size)
+    batch = take(truth.batch, order)
+    index = truth.batch.response_index(order)
+    with started(settings(layout, truth.max_grad_norm), truth.folder) as group:
+        logprobs, entropies = group.score(batch)
+        np.testing.assert_allclose(logprobs, truth.logprobs[index], atol=3e-5)
+        np.testing.assert_allclose(entropies, truth.entropies[index], atol=3e-5)
+
+        metrics = group.update(batch, step=0)
+        assert metrics["policy/grad_norm"] == pytest.approx(np.mean(truth.norms[:2]), rel=1e-4)
+        assert metrics["policy/learning_rate"] == pytest.approx(LEARNING_RATE * 15 / 16)
+
+        lonely = group.update(take(truth.batch, LONELY), step=1)
+        assert lonely["policy/grad_norm"] == pytest.approx(truth.norms[2], rel=1e-4)
+
+        group.save(str(tmp_path / "model"))
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert saved.keys() == truth.after.keys()
+    for name, value in truth.after.items():
+        moved = (value - truth.before[name]).abs().max()
+        assert moved > 0
+        torch.testing.assert_close(saved[name].double(), value, atol=float(moved) * 2e-3 + 2e-7, rtol=0, msg=name)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for name, value in loaded.named_parameters():
+        assert torch.equal(value, saved[name])

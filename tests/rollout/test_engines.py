@@ -1,0 +1,164 @@
+"""One contract over both engines, through the actor that training uses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM
+
+from launch.config import compose
+from rollout.pool import RolloutFailed, RolloutPool
+from rollout.seeds import request_seed
+from rollout.types import FinishReason, GenerationRequest, Prompt, Sampling
+
+MODEL = str(Path(__file__).parents[2] / "launch/assets/laboratory/96")
+SAMPLING = Sampling(temperature=0.7, top_p=1.0, top_k=0, max_new_tokens=24)
+
+
+def open_pool(*overrides: str) -> RolloutPool:
+    config = compose(["output.folder=unused", *overrides]).rollout
+    pool = RolloutPool(config, "cpu", threads=1)
+    ray.get(pool.begin_start(MODEL, "float32", 256, False), timeout=180)
+    return pool
+
+
+@pytest.fixture(scope="module")
+def in_process(ray_session):
+    pool = open_pool("rollout.adapter=in_process", "rollout.engines=1")
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def separate(ray_session):
+    pool = open_pool("rollout.adapter=async", "rollout.engines=1")
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(params=["in_process", "separate"])
+def pool(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(10, 200, size).astype(np.int32) for size in (5, 12, 30)]
+    return [Prompt(f"p/{i}", "", tokens, "p", "none", None, {}) for i, tokens in enumerate(ids)]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+
+
+def reference(model, prompt: np.ndarray, response: np.ndarray, temperature: float) -> np.ndarray:
+    tokens = torch.tensor(np.concatenate([prompt, response])).long()
+    with torch.no_grad():
+        logp = (model(tokens[None]).logits[0].double() / temperature).log_softmax(-1)
+    return logp[len(prompt) - 1 : -1].gather(-1, tokens[len(prompt) :, None])[:, 0].numpy()
+
+
+def test_logprobs_are_the_models_at_the_sampling_temperature(pool, prompts, model):
+    groups = pool.generate(prompts, 3, SAMPLING, seed=0, step=0)
+    assert [[(r.uid, r.sample) for r in group] for group in groups] == [
+        [(p.uid, s) for s in range(3)] for p in prompts
+    ]
+    for prompt, group in zip(prompts, groups, strict=True):
+        for response in group:
+            expected = reference(model, prompt.token_ids, response.token_ids, 0.7)
+            np.testing.assert_allclose(response.logprobs, expected, atol=2e-5)
+            assert len(response.token_ids) <= 24
+            ended = response.token_ids[-1] == model.config.eos_token_id
+            assert response.finish_reason is (FinishReason.STOP if ended else FinishReason.LENGTH)
+
+
+def test_both_engines_draw_the_same_bits(in_process, separate, prompts):
+    ours, theirs = (pool.generate(prompts, 4, SAMPLING, seed=5, step=2) for pool in (in_process, separate))
+    for a, b in zip(sum(ours, []), sum(theirs, []), strict=True):
+        assert a.token_ids.tolist() == b.token_ids.tolist()
+        assert a.logprobs.tolist() == b.logprobs.tolist()
+        assert a.text == b.text
+
+
+def test_a_response_depends_on_its_seed_and_not_on_its_company(pool, prompts):
+    together = pool.generate(prompts, 4, SAMPLING, seed=5, step=2)
+    alone = GenerationRequest("p/1", 2, prompts[1].token_ids, request_seed(5, 2, "p/1", 2))
+    again = ray.get(pool.actors[0].generate.remote([alone], SAMPLING, 60.0), timeout=70)[0]
+    assert again.token_ids.tolist() == together[1][2].token_ids.tolist()
+    assert again.logprobs.tolist() == together[1][2].logprobs.tolist()
+    assert len({tuple(r.token_ids) for r in together[1]}) > 1
+
+
+def test_scores_are_the_models_at_temperature_one(pool, prompts, model):
+    (scores,) = pool.score([p.token_ids for p in prompts])
+    for prompt, found in zip(prompts, scores, strict=True):
+        expected = reference(model, prompt.token_ids[:1], prompt.token_ids[1:], 1.0)
+        np.testing.assert_allclose(found, expected, atol=3e-5)
+
+
+def test_new_weights_arrive_in_buckets_with_their_version(pool, prompts, model):
+    shipped = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    send(pool.actors[0], dict(model.named_parameters()), version=7)
+    try:
+        assert pool.weight_versions() == [7]
+        (scores,) = pool.score([p.token_ids for p in prompts])
+        for prompt, found in zip(prompts, scores, strict=True):
+            expected = reference(model, prompt.token_ids[:1], prompt.token_ids[1:], 1.0)
+            np.testing.assert_allclose(found, expected, atol=3e-5)
+        response = pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0]
+        assert [span.version for span in response.versions] == [7]
+        expected = reference(model, prompts[0].token_ids, response.token_ids, 0.7)
+        np.testing.assert_allclose(response.logprobs, expected, atol=2e-5)
+    finally:
+        send(pool.actors[0], shipped, version=0)
+
+
+def send(actor, parameters: dict[str, torch.Tensor], version: int) -> None:
+    def call(method: str, *arguments) -> None:
+        ray.get(getattr(actor, method).remote(*arguments, 30.0), timeout=40)
+
+    call("init_weight_transfer_engine", {})
+    call("start_weight_update")
+    names = list(parameters)
+    for chunk in (names[:11], names[11:]):
+        tensors = [parameters[name].detach() for name in chunk]
+        data = np.concatenate([t.contiguous().view(-1).view(torch.uint8).numpy() for t in tensors])
+        call(
+            "update_weights",
+            {
+                "names": chunk,
+                "dtypes": ["float32"] * len(chunk),
+                "shapes": [list(t.shape) for t in tensors],
+                "bucket": ray.put(data),
+            },
+        )
+    call("finish_weight_update", version)
+
+
+def test_a_prompt_past_the_context_is_refused_and_the_engine_goes_on(pool, prompts):
+    long = Prompt("long", "", np.full(300, 20, np.int32), "p", "none", None, {})
+    with pytest.raises(ray.exceptions.RayTaskError, match="256"):
+        pool.generate([long, prompts[0]], 1, SAMPLING, seed=0, step=0)
+    assert pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0].token_ids.size
+
+
+def test_a_late_rollout_is_aborted_in_words_and_the_engine_goes_on(pool, prompts):
+    requests = [GenerationRequest("p/0", i, prompts[0].token_ids, i) for i in range(64)]
+    with pytest.raises(ray.exceptions.RayTaskError, match=r"did not finish in .* rollout.deadline_s"):
+        ray.get(pool.actors[0].generate.remote(requests, SAMPLING, 0.001), timeout=60)
+    assert pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0].token_ids.size
+
+
+def test_a_dead_engine_is_named(ray_session, prompts):
+    pool = RolloutPool(compose(["output.folder=unused", "rollout.engines=1"]).rollout, "cpu", threads=1)
+    ray.kill(pool.actors[0])
+    with pytest.raises(RolloutFailed, match=r"an engine died: .*logs/engine"):
+        pool.generate(prompts, 1, SAMPLING, seed=0, step=0)
