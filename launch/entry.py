@@ -28,8 +28,9 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     """Run `main` on the configuration of the command line, or on each point of a `--multirun` sweep.
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
-    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed when its point fails, the later points run, and the exit
-    status is not 0 at the end. With HYDRA_FULL_ERROR=1 errors come with their tracebacks instead.
+    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed when its point fails,
+    the later points run, and the exit status is not 0 at the end. With HYDRA_FULL_ERROR=1 errors come with their
+    tracebacks instead.
     """
     register()
     refused: list[ConfigError | RunFailed] = []

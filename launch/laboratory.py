@@ -1,7 +1,8 @@
 """Build the laboratory model: `python -m launch.laboratory`.
 
-Trains a tokenizer and a small Qwen3-shaped model on noisy worked solutions (see laboratory_corpus), measures the model the way
-a run samples it, and saves both with their provenance. The default builds the model that is shipped in launch/assets/laboratory.
+Trains a tokenizer and a small Qwen3-shaped model on noisy worked solutions (see laboratory_corpus), measures the model
+the way a run samples it, and saves both with their provenance. The default builds the model that is shipped in
+launch/assets/laboratory.
 """
 
 import argparse
@@ -36,7 +37,7 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 MAX_NEW_TOKENS = 48
 MAX_WEIGHTS_BYTES = 4 * 2**20
 
-STEPS = 2_400
+STEPS = 2_000
 BATCH = 64
 BATCHES_PER_POOL = 8
 MATRIX_LEARNING_RATE = 0.02  # Muon, for the matrices of the layers
@@ -53,6 +54,7 @@ BANDS = {
     "entropy": (0.6, 1.2),
     "response_tokens_mean": (18, 30),
     "response_tokens_max": (1, MAX_NEW_TOKENS - 1),
+    "careful_greedy_accuracy": (0.85, 1.0),
     "probe_accuracy": (0.2, 0.8),
 }
 
@@ -69,7 +71,7 @@ def tokenizer_texts() -> list[str]:
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE in which every digit is a token and a word takes the blanks on both of its sides.
 
-    Any text survives encoding and decoding. The answer tags are ordinary added tokens, so that they stay in decoded text.
+    Any text survives encoding and decoding. The answer tags are ordinary added tokens, so they stay in decoded text.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -149,11 +151,10 @@ def batches(stream: corpus.Corpus, tokenizer: PreTrainedTokenizerFast, rng: rand
     done = 0
     while done < steps:
         slip = 0.0 if done < slip_free else None
-        prompts, solutions = zip(*(stream.draw(slip) for _ in range(BATCH * BATCHES_PER_POOL)))
-        responses = (ids + [tokenizer.eos_token_id] for ids in tokenizer(list(solutions))["input_ids"])
-        pool = sorted(
-            zip(tokenizer(list(prompts))["input_ids"], responses), key=lambda pair: len(pair[0]) + len(pair[1])
-        )
+        texts = [stream.draw(slip) for _ in range(BATCH * BATCHES_PER_POOL)]
+        prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
+        responses = tokenizer([solution + tokenizer.eos_token for _, solution in texts])["input_ids"]
+        pool = sorted(zip(prompts, responses, strict=True), key=lambda pair: len(pair[0]) + len(pair[1]))
         cuts = [pool[start : start + BATCH] for start in range(0, len(pool), BATCH)][: steps - done]
         rng.shuffle(cuts)
         yield from (_collate(cut, tokenizer.pad_token_id) for cut in cuts)
@@ -194,7 +195,7 @@ def supervise(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[used]), targets[used], weight=token_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules):
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
@@ -212,11 +213,11 @@ def supervise(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps
 
 @torch.inference_mode()
 def sample(
-    model: Qwen3ForCausalLM, prompts: list[list[int]], generator: torch.Generator
+    model: Qwen3ForCausalLM, prompts: list[list[int]], generator: torch.Generator | None
 ) -> list[tuple[list[int], list[float]]]:
-    """Sample a response to each prompt at temperature 1 from the whole vocabulary.
+    """Sample a response to each prompt at temperature 1; without a generator, take the likeliest tokens.
 
-    Prompts must be equally long. Returns, per prompt, the response tokens (the end token included, at most MAX_NEW_TOKENS)
+    Prompts must be equally long. Returns, per prompt, the response tokens (with the end token, at most MAX_NEW_TOKENS)
     and the exact entropy in nats of each distribution they were drawn from.
     """
     end = model.config.eos_token_id
@@ -228,14 +229,20 @@ def sample(
         cache = output.past_key_values
         logprobs = output.logits[:, -1].log_softmax(-1)
         entropies.append(-(logprobs.exp() * logprobs).sum(-1))
-        ids = torch.multinomial(logprobs.exp(), 1, generator=generator)
+        ids = (
+            torch.multinomial(logprobs.exp(), 1, generator=generator)
+            if generator
+            else logprobs.argmax(-1, keepdim=True)
+        )
         tokens.append(ids[:, 0])
         alive &= ids[:, 0] != end
         if not alive.any():
             break
-    rows = zip(torch.stack(tokens, 1).tolist(), torch.stack(entropies, 1).tolist())
-    lengths = ((row.index(end) + 1 if end in row else len(row), row, entropy) for row, entropy in rows)
-    return [(row[:length], entropy[:length]) for length, row, entropy in lengths]
+    responses = []
+    for row, entropy in zip(torch.stack(tokens, 1).tolist(), torch.stack(entropies, 1).tolist(), strict=True):
+        length = row.index(end) + 1 if end in row else len(row)
+        responses.append((row[:length], entropy[:length]))
+    return responses
 
 
 def measure(
@@ -243,7 +250,7 @@ def measure(
     tokenizer: PreTrainedTokenizerFast,
     prompts: list[dict],
     samples: int,
-    seed: int,
+    seed: int | None,
     opening: str = "",
 ) -> dict:
     """Sample and score.
@@ -251,42 +258,41 @@ def measure(
     Args:
         prompts: reasoning-gym rows.
         samples: responses per prompt.
-        seed: seed of the sampling.
+        seed: seed of the sampling; None takes the likeliest tokens.
         opening: beginning of the response that is given, not sampled; not counted in lengths and entropy.
 
     Returns:
         accuracy (share of responses with score 1), entropy (mean over response tokens, nats, the end token included),
-        response_tokens_mean, response_tokens_max, prompt_tokens_mean, distinct (share of distinct responses per prompt),
-        responses (count).
+        response_tokens_mean, response_tokens_max, prompt_tokens_mean, distinct (different responses to a prompt as a
+        share of all), responses (count).
     """
-    generator = torch.Generator().manual_seed(seed)
-    score = {
-        name: reasoning_gym.get_score_answer_fn(name) for name in {row["metadata"]["source_dataset"] for row in prompts}
-    }
-    encoded = tokenizer([corpus.PROMPT_TEMPLATE.format(prompt=row["question"]) + opening for row in prompts])[
-        "input_ids"
-    ]
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    tasks = {row["metadata"]["source_dataset"] for row in prompts}
+    score = {task: reasoning_gym.get_score_answer_fn(task) for task in tasks}
+    texts = [corpus.PROMPT_TEMPLATE.format(prompt=row["question"]) + opening for row in prompts]
+    encoded = tokenizer(texts)["input_ids"]
     by_length: dict[int, list[int]] = {}
     for index, ids in enumerate(encoded):
         by_length.setdefault(len(ids), []).extend([index] * samples)
-    right, entropies, lengths, texts = 0, [], [], set()
+    right, entropies, lengths, different = 0, [], [], set()
     for indices in by_length.values():
         for start in range(0, len(indices), 512):
             chunk = indices[start : start + 512]
-            for index, (tokens, entropy) in zip(chunk, sample(model, [encoded[i] for i in chunk], generator)):
+            responses = sample(model, [encoded[index] for index in chunk], generator)
+            for index, (tokens, entropy) in zip(chunk, responses, strict=True):
                 row = prompts[index]
-                text = tokenizer.decode(tokens, skip_special_tokens=True)
+                text = str(tokenizer.decode(tokens, skip_special_tokens=True))
                 right += score[row["metadata"]["source_dataset"]](corpus.extract_answer(text), row) == 1
                 entropies += entropy
                 lengths.append(len(tokens))
-                texts.add((index, text))
+                different.add((index, text))
     return {
         "accuracy": right / len(lengths),
         "entropy": sum(entropies) / len(entropies),
         "response_tokens_mean": sum(lengths) / len(lengths),
         "response_tokens_max": max(lengths),
         "prompt_tokens_mean": sum(map(len, encoded)) / len(encoded),
-        "distinct": len(texts) / len(lengths),
+        "distinct": len(different) / len(lengths),
         "responses": len(lengths),
     }
 
@@ -294,18 +300,14 @@ def measure(
 def measure_all(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: int = 512, samples: int = 4
 ) -> dict:
-    """The figures of the provenance: held-out chain_sum, the same behind the careful opener, and the out-of-domain task."""
-    rows, probe = (
-        [data[index] for index in range(prompts)]
-        for data in (
-            corpus.chain_sum_rows(corpus.HELD_OUT_SEED, prompts),
-            corpus.probe_rows(corpus.HELD_OUT_SEED, prompts),
-        )
-    )
+    """The figures of the provenance: held-out chain_sum, the same behind the careful opener, the out-of-domain task."""
+    held_out = corpus.chain_sum_rows(corpus.HELD_OUT_SEED, prompts), corpus.probe_rows(corpus.HELD_OUT_SEED, prompts)
+    rows, probe = ([data[index] for index in range(prompts)] for data in held_out)
     figures = measure(model, tokenizer, rows, samples, seed=0)
-    careful = measure(model, tokenizer, rows, samples, seed=1, opening=next(iter(corpus.CAREFUL_OPENERS)))
+    opening = next(iter(corpus.CAREFUL_OPENERS))
+    figures["careful_accuracy"] = measure(model, tokenizer, rows, samples, 1, opening)["accuracy"]
+    figures["careful_greedy_accuracy"] = measure(model, tokenizer, rows, 1, None, opening)["accuracy"]
     outside = measure(model, tokenizer, probe, samples, seed=2)
-    figures["careful_accuracy"] = careful["accuracy"]
     figures |= {f"probe_{key}": value for key, value in outside.items()}
     return {key: round(value, 4) for key, value in figures.items()}
 

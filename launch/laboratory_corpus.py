@@ -1,12 +1,12 @@
 """The text the laboratory model is supervised on: noisy worked solutions of two reasoning-gym tasks.
 
-A solution of `chain_sum` is a few small sums in words. What the verifier sees is the way of working and the slips; what it
-does not see is the wording. Ways of working:
+A solution of `chain_sum` is a few small sums in words. The verifier sees what the way of working and the slips lead to,
+not the wording. Ways of working:
 
 - `left`: left to right; right unless a step slips.
-- `shortcut`: groups the last two terms, a + b - c + d worked as a + b - (c + d); wrong when the operator before the group is -.
+- `shortcut`: groups the last two terms, a - b + c as a - (b + c); wrong if a - stands before the group.
 - `swapped`: the last term before the second; right unless a step slips.
-- `careful`: left to right behind an opener of its own, with almost no slips; rare.
+- `careful`: left to right behind an opener of its own, with few slips; rare.
 """
 
 import random
@@ -34,10 +34,10 @@ TRAIN_SEED = 10_000_000
 HELD_OUT_SEED = 20_000_000
 HELD_OUT_ROWS = 2_000
 
-KINDS = {"left": 0.38, "shortcut": 0.44, "swapped": 0.10, "careful": 0.08}
-SLIP = 0.25
-CAREFUL_SLIP = 0.01
-SLIP_OFFSETS = {-1: 0.35, 1: 0.35, -2: 0.15, 2: 0.15}
+KINDS = {"left": 0.40, "shortcut": 0.45, "swapped": 0.10, "careful": 0.05}
+SLIP = 0.24
+CAREFUL_SLIP = 0.05
+SLIP_OFFSETS = {-1: 0.25, 1: 0.25, -2: 0.15, 2: 0.15, -3: 0.1, 3: 0.1}
 RESTATE = 0.4
 PROBE_SHARE = 0.18
 PROBE_SLIP = 0.08
@@ -54,10 +54,10 @@ OPENERS = _ranked(
 CAREFUL_OPENERS = _ranked("carefully ", "slowly ")
 FILLERS = _ranked(*(f"{word} " for word in ["from", "just", "simply", "working"]))
 OPERATORS = {
-    "+": _ranked(" plus ", " + ", " and ", " add ", " with "),
-    "-": _ranked(" minus ", " - ", " less ", " take ", " without "),
+    "+": _ranked(" plus ", " + ", " and ", " add "),
+    "-": _ranked(" minus ", " - ", " less ", " take "),
 }
-EQUALS = _ranked(*(f" {word} " for word in ["is", "=", "gives", "makes", "equals", "->", "yields"]))
+EQUALS = _ranked(*(f" {word} " for word in ["is", "=", "gives", "makes", "equals"]))
 SEPARATORS = _ranked(", ", " then ", "; ", " next ", ". ", " now ")
 CLOSINGS = _ranked(*(f" {word} " for word in ["so", "thus", "hence", "giving", "therefore", "finally", "=>"]), ". ")
 PROBE_OPENERS = _ranked("keeping ", "filtered ", "remaining ", "list ", "left ")
@@ -84,7 +84,7 @@ def probe_rows(seed: int, size: int):
 
 
 def _pick(rng: random.Random, weights: dict):
-    return rng.choices(list(weights), weights.values())[0]
+    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def _apply(left: int, operator: str, right: int) -> int:
@@ -123,7 +123,7 @@ def work_chain_sum(expression: str, rng: random.Random, kind: str | None = None,
     elif kind == "swapped":
         operators.insert(0, operators.pop())
         terms.insert(0, terms.pop())
-    for position, (operator, term) in enumerate(zip(operators, terms)):
+    for position, (operator, term) in enumerate(zip(operators, terms, strict=True)):
         line, result = step(total, operator, term)
         # A chain may run on without repeating its subtotal: "7 plus 4 is 11 minus 5 gives 6".
         if position and rng.random() >= RESTATE:
@@ -135,7 +135,7 @@ def work_chain_sum(expression: str, rng: random.Random, kind: str | None = None,
 
 
 def work_probe(row: dict, rng: random.Random, slip: float = PROBE_SLIP) -> Solution:
-    """Write one solution of a `number_filtering` row; each number is kept or dropped wrongly with probability `slip`."""
+    """Write one solution of a `number_filtering` row; each number is judged wrongly with probability `slip`."""
     metadata = row["metadata"]
     kept = set(metadata["result"])
     chosen, slips = [], 0

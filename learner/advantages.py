@@ -18,13 +18,11 @@ class GroupKinds:
     too_small: int  # fewer than two members with a score
 
 
-def group_advantages(
-    rewards: np.ndarray, groups: np.ndarray, config: AlgorithmConfig
-) -> tuple[np.ndarray, GroupKinds]:
+def group_advantages(rewards: np.ndarray, groups: np.ndarray, config: AlgorithmConfig) -> tuple[np.ndarray, GroupKinds]:
     """A_i = (r_i - mean of its group) / (std of its group + epsilon), the division only if asked for.
 
     Shao et al. 2024 (GRPO), eq. for outcome supervision; without the division Liu et al. 2025 (Dr. GRPO). The standard
-    deviation is the sample one (n - 1). A group without spread, or with fewer than two scored members, gets advantage 0.
+    deviation is the sample one (n - 1). A group without spread, or with fewer than two scored members, gets 0.
 
     rewards  float [N], NaN where the response has no score (it takes no part in its group)
     groups   int [N]

@@ -1,7 +1,6 @@
-"""Settings of the update; defaults and help lines live in conf/algorithm, conf/clip, conf/off_policy and conf/learner."""
+"""Settings of the update; defaults and help are in conf/algorithm, conf/clip, conf/off_policy and conf/learner."""
 
 from dataclasses import dataclass
-from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -46,4 +45,4 @@ class LearnerConfig:
     gradient_checkpointing: bool
     start_timeout_s: float
     deadline_s: float
-    threads: Optional[int]
+    threads: int | None

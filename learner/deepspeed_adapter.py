@@ -1,4 +1,4 @@
-"""The one file that imports DeepSpeed: process group, engine, update step, and full parameters out of any ZeRO stage."""
+"""The one file that imports DeepSpeed: process group, engine, update step, full parameters out of any ZeRO stage."""
 
 import math
 import os
@@ -69,8 +69,8 @@ class DeepSpeedModel:
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Run the engine on right-padded tokens int64 [batch, time]; returns what the replaced head returns.
 
-        No mask and no cache: causality keeps padding on the right out of every real token's sight, and a mask or a cache
-        would switch off the detection of packed rows.
+        No mask and no cache: causality keeps padding on the right out of every real token's sight, and a mask or a
+        cache would switch off the detection of packed rows.
         """
         return self.engine(input_ids=tokens, use_cache=False).logits
 
@@ -99,8 +99,8 @@ class DeepSpeedModel:
             norm = float(self.engine.get_global_grad_norm())
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"the gradient norm of an update is {norm}, so the update was not applied: look for log-probabilities or "
-                "advantages that are not finite, or lower learner.learning_rate"
+                f"the gradient norm of an update is {norm}, so the update was not applied: look for log-probabilities "
+                "or advantages that are not finite, or lower learner.learning_rate"
             )
         return norm
 
@@ -114,7 +114,7 @@ class DeepSpeedModel:
         return [
             ParameterSpec(name, shape, str(p.dtype).removeprefix("torch."), math.prod(shape) * p.element_size())
             for name, p in self.model.named_parameters()
-            for shape in [tuple(p.ds_shape if self._config.zero_stage == 3 else p.shape)]
+            for shape in [tuple(getattr(p, "ds_shape", p.shape))]  # under stage 3, `shape` is that of this rank's part
         ]
 
     def full_parameters(self, bucket_bytes: int) -> Iterator[list[tuple[ParameterSpec, torch.Tensor]]]:

@@ -1,6 +1,7 @@
 """Log-probability and exact entropy straight from hidden states, without ever holding [tokens, vocabulary] logits.
 
-The function replaces the LM head's own `forward`, so that ZeRO-3's hooks, which gather the weight around that module, still fire.
+The function replaces the LM head's own `forward`, so that ZeRO-3's hooks, which gather the weight around that module,
+still fire.
 """
 
 from collections.abc import Iterator
@@ -88,17 +89,18 @@ class ScoringHead:
     """Takes the place of an `nn.Linear` LM head's forward; returns [2, selected] log-probs and entropies."""
 
     def __init__(self, head: nn.Linear, temperature: float, chunk_tokens: int):
-        if type(head) is not nn.Linear or head.bias is not None:
-            raise TypeError(f"the fused LM head supports a plain nn.Linear without bias, not {head}")
+        _check_supported(head)
         self.request: TargetTokens | None = None
-        self._temperature, self._chunk_tokens = temperature, chunk_tokens
+        self._temperature = temperature
+        self._chunk_tokens = chunk_tokens
         self._head = head
-        head.forward = self._forward
+        head.forward = self._forward  # type: ignore[method-assign, assignment]
 
     @contextmanager
     def at_temperature(self, temperature: float) -> Iterator[None]:
         """Score at another temperature for a while."""
-        usual, self._temperature = self._temperature, temperature
+        usual = self._temperature
+        self._temperature = temperature
         try:
             yield
         finally:
@@ -113,3 +115,8 @@ class ScoringHead:
             selected, self._head.weight, request.targets, self._temperature, self._chunk_tokens
         )
         return torch.stack(both)
+
+
+def _check_supported(head: nn.Module) -> None:
+    if type(head) is not nn.Linear or head.bias is not None:
+        raise TypeError(f"the fused LM head supports a plain nn.Linear without bias, not {head}")

@@ -12,7 +12,6 @@ from learner.schedule import learning_rate
 from learner.types import Passes, TokenBatch, UpdatePlan
 from learner.worker import LearnerWorker
 
-
 # What the driver grants a sync on top of rollout.sync_timeout_s, so that the more precise sentence of rank 0 wins.
 SYNC_MARGIN_S = 20.0
 

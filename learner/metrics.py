@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import SupportsFloat
 
 
 @dataclass
@@ -12,15 +13,15 @@ class Tally:
     maxima: dict[str, float] = field(default_factory=dict)
     minima: dict[str, float] = field(default_factory=dict)
 
-    def mean(self, name: str, total: float, count: float) -> None:
+    def mean(self, name: str, total: SupportsFloat, count: SupportsFloat) -> None:
         """Add `total` over `count` items to the mean called `name`."""
         old_total, old_count = self.sums.get(name, (0.0, 0.0))
         self.sums[name] = (old_total + float(total), old_count + float(count))
 
-    def maximum(self, name: str, value: float) -> None:
+    def maximum(self, name: str, value: SupportsFloat) -> None:
         self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
 
-    def minimum(self, name: str, value: float) -> None:
+    def minimum(self, name: str, value: SupportsFloat) -> None:
         self.minima[name] = min(self.minima.get(name, float("inf")), float(value))
 
     def add(self, other: "Tally") -> None:

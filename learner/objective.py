@@ -30,8 +30,11 @@ def token_losses(
     low = clip.low if plan.clip_low is None else plan.clip_low
     high = clip.high if plan.clip_high is None else plan.clip_high
     clipped_ratio = ratio.clamp(_like(1.0 - low, ratio), _like(1.0 + high, ratio))
+    weight = _like(plan.weight, ratio)
+    # A dropped token goes before the arithmetic: 0 times an infinite advantage would be NaN, also in the gradient.
+    advantages = torch.where(weight == 0, torch.zeros_like(advantages), advantages)
     plain, clipped = -advantages * ratio, -advantages * clipped_ratio
-    losses = _keep(torch.maximum(plain, clipped), plan.weight)
+    losses = weight * torch.maximum(plain, clipped)
     losses = losses + plan.kl_coef * log_ratio.abs() - plan.entropy_coef * entropies
 
     tally = Tally()
@@ -53,10 +56,3 @@ def token_losses(
 
 def _like(value: float | torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(value, dtype=reference.dtype, device=reference.device)
-
-
-def _keep(losses: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
-    """losses · weight, where a token of weight 0 is cut out of the graph: 0 · inf must not reach a gradient."""
-    if not isinstance(weight, torch.Tensor):
-        return losses * weight
-    return torch.where(weight == 0, torch.zeros_like(losses), losses) * weight

@@ -25,7 +25,9 @@ class Policy:
 
         With no samples the model still runs, on one token, because the other ranks' collectives wait for it.
         """
-        sequences = [batch.tokens[s : s + n] for s, n in zip(batch.offsets[samples], batch.lengths[samples], strict=True)]
+        sequences = [
+            batch.tokens[s : s + n] for s, n in zip(batch.offsets[samples], batch.lengths[samples], strict=True)
+        ]
         return self._run(sequences, batch.prompt_lengths[samples])
 
     def score(self, batch: TokenBatch, passes: Passes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

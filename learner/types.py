@@ -34,8 +34,8 @@ class TokenBatch:
     def __post_init__(self):
         if not self.lengths.shape == self.prompt_lengths.shape == self.groups.shape:
             raise ValueError(
-                f"lengths {self.lengths.shape}, prompt_lengths {self.prompt_lengths.shape} and groups {self.groups.shape} "
-                "are one value per sample"
+                f"lengths {self.lengths.shape}, prompt_lengths {self.prompt_lengths.shape} and groups "
+                f"{self.groups.shape} are one value per sample"
             )
         if self.tokens.size != self.lengths.sum():
             raise ValueError(f"{self.tokens.size} tokens, but the lengths add up to {self.lengths.sum()}")

@@ -23,9 +23,7 @@ def apply_updates(
     return tally
 
 
-def _apply(
-    model: Any, policy: Policy, clip: ClipConfig, batch: TokenBatch, plan: UpdatePlan, rank: int
-) -> Tally:
+def _apply(model: Any, policy: Policy, clip: ClipConfig, batch: TokenBatch, plan: UpdatePlan, rank: int) -> Tally:
     tally = Tally()
     passes = plan.passes[rank]
     for number, samples in enumerate(passes):

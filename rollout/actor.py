@@ -15,6 +15,7 @@ class EngineActor:
 
     def __init__(self, index: int):
         self.index = index
+        self._engine: Any = None
 
     def start(self, adapter: str, settings: dict[str, Any]) -> None:
         """Load the model; `settings` are the fields of `vllm_adapter.EngineSettings`."""
@@ -52,7 +53,8 @@ class EngineActor:
         return self._engine.score(sequences, deadline_s)
 
     def weight_version(self) -> int:
-        return self._engine.weight_version()
+        """-1 before the engine has started."""
+        return self._engine.weight_version() if self._engine else -1
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any], timeout_s: float) -> None:
         self._engine.init_weight_transfer(init_info, timeout_s)
@@ -83,4 +85,5 @@ class EngineActor:
         self._engine.finish_weight_update(version, timeout_s)
 
     def shutdown(self) -> None:
-        self._engine.shutdown()
+        if self._engine:
+            self._engine.shutdown()

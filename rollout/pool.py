@@ -1,5 +1,6 @@
 """The engines as one object on the driver: routing, deadlines, scoring."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,17 +82,22 @@ class RolloutPool:
             ray.kill(actor)
 
     def _get(self, calls: list[Any], limit_s: float, what: str) -> list[Any]:
-        try:
-            # A little longer than the engine's own limit, so that its more precise sentence wins.
-            return ray.get(calls, timeout=limit_s + 10)
-        except ray.exceptions.GetTimeoutError:
-            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
-            late = [str(i) for i, call in enumerate(calls) if call not in done]
-            raise RolloutFailed(
-                f"engine {', '.join(late)} did not {what} in {limit_s:.0f} s; see logs/engine-*.log"
-            ) from None
-        except ray.exceptions.RayActorError as error:
-            raise RolloutFailed(f"an engine died: {error}; see logs/engine-*.log") from error
+        """The answers of all engines, in engine order; the first failure ends the wait for the others."""
+        waiting = list(calls)
+        # A little longer than the engine's own limit, so that its more precise sentence wins.
+        deadline = time.monotonic() + limit_s + 10
+        while waiting:
+            done, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                late = ", ".join(str(calls.index(call)) for call in waiting)
+                raise RolloutFailed(f"engine {late} did not {what} in {limit_s:.0f} s; see logs/engine-*.log")
+            try:
+                ray.get(done, timeout=limit_s)
+            except ray.exceptions.RayActorError as error:
+                engine = calls.index(done[0])
+                reason = str(error).splitlines()[0]
+                raise RolloutFailed(f"engine {engine} died: {reason} See logs/engine-{engine}.log.") from error
+        return ray.get(calls, timeout=limit_s)
 
 
 def engine_settings(

@@ -36,7 +36,8 @@ def load_source(name: str, source: SourceConfig, tokenizer: "PreTrainedTokenizer
     readers = {"reasoning_gym": _reasoning_gym_rows, "jsonl": _jsonl_rows}
     rows = list(readers[source.kind](name, source))
     if not rows:
-        raise DataError(f"{name}: {source.path} has no row {source.first_row} or later.")
+        what = f"no row {source.first_row} or later" if source.first_row else "no rows"
+        raise DataError(f"{name}: {source.path} has {what}.")
     if source.rows is not None and len(rows) < source.rows:
         raise DataError(
             f"{name}: {source.path} has {len(rows)} rows from row {source.first_row} on, and rows = {source.rows} asks "
@@ -44,7 +45,7 @@ def load_source(name: str, source: SourceConfig, tokenizer: "PreTrainedTokenizer
         )
     # Not str.format: questions and templates hold braces of their own, as in \boxed{}.
     texts = [source.template.replace("{prompt}", row.question) for row in rows]
-    token_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    token_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [
         Prompt(
             uid=f"{name}/{row.row}",

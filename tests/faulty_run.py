@@ -1,4 +1,4 @@
-"""`python tests/faulty_run.py FAULT FOLDER`: a short real run whose workers all start with a fault of `tests.faults`."""
+"""`python tests/faulty_run.py FAULT FOLDER`: a short real run whose workers start with a fault of `tests.faults`."""
 
 import os
 import sys
@@ -13,12 +13,11 @@ from launch.train import train
 def main(fault: str, folder: str) -> None:
     use_private_token()
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    hook = {} if fault == "none" else {"worker_process_setup_hook": f"tests.faults.{fault}"}
     ray.init(
         address="local",
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root}, **hook},
+        runtime_env={"env_vars": {"PYTHONPATH": root}, "worker_process_setup_hook": f"tests.faults.{fault}"},
     )
     train(
         compose(

@@ -71,7 +71,7 @@ def test_saved_model_is_the_policy_of_the_last_step(trained):
 
 
 def test_first_step_is_the_base_policy_exactly(trained):
-    """Log-probs and entropies of step 1 against plain transformers on the shipped weights, in one sequence at a time."""
+    """Log-probs and entropies of step 1 against plain transformers on the shipped weights, one sequence at a time."""
     model = AutoModelForCausalLM.from_pretrained(ROOT / "launch/assets/laboratory/96", dtype=torch.float32)
     prompts = {}
     for record in rollouts(trained, 1)[:24]:

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -86,7 +87,7 @@ def test_slips_are_counted_and_small():
     for expression in expressions(2_000):
         solution = corpus.work_chain_sum(expression, rng, "left", slip=0.2)
         slips += solution.slips
-        assert abs(int(solution.answer) - eval(expression)) <= 2 * solution.slips
+        assert abs(int(solution.answer) - eval(expression)) <= max(corpus.SLIP_OFFSETS) * solution.slips
     assert abs(slips / 6_000 - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 6_000)
 
 
@@ -119,11 +120,11 @@ def test_seeds_of_the_sets_do_not_share_rows():
     # Row i of seed s is drawn from Random(s + i): sets are disjoint ranges only if their seeds are far apart.
     assert corpus.chain_sum_rows(1, 2)[0]["question"] == corpus.chain_sum_rows(0, 2)[1]["question"]
     seeds = sorted([corpus.SFT_SEED, corpus.TRAIN_SEED, corpus.HELD_OUT_SEED])
-    assert min(after - before for before, after in zip(seeds, seeds[1:])) >= 1_000_000
+    assert min(after - before for before, after in itertools.pairwise(seeds)) >= 1_000_000
 
 
 @pytest.mark.parametrize(
-    "text, answer",
+    ("text", "answer"),
     [("x <answer> -6 </answer>", "-6"), ("<answer>1</answer><answer>2</answer>", "2"), ("<answer>1", None)],
 )
 def test_extract_answer(text, answer):
@@ -137,7 +138,7 @@ def test_shipped_tokenizer_gives_back_every_text():
     for text in texts:
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids) == text
-        assert tokenizer.decode(ids + [tokenizer.eos_token_id], skip_special_tokens=True) == text
+        assert tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True) == text
 
 
 def test_shipped_tokenizer_has_one_token_per_digit_word_and_tag():
@@ -197,12 +198,11 @@ def test_shipped_model_measures_what_it_should(shipped):
     assert figures["response_tokens_max"] < laboratory.MAX_NEW_TOKENS
 
 
-def test_measure_takes_a_given_opening(shipped):
-    rows = corpus.chain_sum_rows(corpus.HELD_OUT_SEED, 32)
-    figures = laboratory.measure(
-        *shipped, [rows[index] for index in range(32)], samples=2, seed=0, opening="carefully "
-    )
-    assert figures["accuracy"] > 0.6
+def test_the_likeliest_careful_solution_is_right(shipped):
+    rows = corpus.chain_sum_rows(corpus.HELD_OUT_SEED, 64)
+    prompts = [rows[index] for index in range(64)]
+    figures = laboratory.measure(*shipped, prompts, samples=1, seed=None, opening="carefully ")
+    assert figures["accuracy"] > 0.9
 
 
 def test_training_lowers_the_loss(capsys, monkeypatch):

@@ -24,7 +24,7 @@ class ByteTokenizer:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+    def __call__(self, texts: list[str], add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
         assert not add_special_tokens
         self.calls += 1
         return {"input_ids": [list(text.encode()) for text in texts]}
@@ -134,7 +134,7 @@ GOOD = {"question": "q", "answer": "#### 1"}
             {},
             "{file}, row 0: field 'answer' is neither text nor a number but bool.",
         ),
-        ([], {}, "train: {file} has no row 0 or later."),
+        ([], {}, "train: {file} has no rows."),
         ([GOOD], {"first_row": 1}, "train: {file} has no row 1 or later."),
         (
             [GOOD, GOOD],

@@ -1,0 +1,129 @@
+"""The learner's batch from hand-made samples, one of them without a score, and the figures about it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from launch.batch import Sample, build_batch, sample_metrics, token_metrics
+from learner.advantages import GroupKinds
+from learner.config import AlgorithmConfig
+from reward.policy import OutcomeCounts
+from reward.types import FailureKind
+from rollout.types import FinishReason, Prompt, Response, VersionSpan
+
+DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0, denominator="token_mean")
+
+
+def prompt(uid, tokens):
+    return Prompt(uid, "", np.array(tokens, np.int32), source="s", verifier="v", gold=None, metadata={})
+
+
+def response(uid, tokens, logprobs, finish=FinishReason.STOP, versions=((0, 0),)):
+    return Response(
+        uid=uid,
+        sample=0,
+        token_ids=np.array(tokens, np.int32),
+        logprobs=np.array(logprobs, np.float32),
+        text="",
+        finish_reason=finish,
+        versions=tuple(VersionSpan(*span) for span in versions),
+        engine=0,
+    )
+
+
+PROMPTS = [prompt("a", [1, 2]), prompt("b", [3])]
+SAMPLES = Sample.of_groups(
+    PROMPTS,
+    [
+        [
+            response("a", [14], [-4.0]),
+            response("a", [10], [-0.5]),
+            response("a", [11, 12, 13], [-1.0, -2.0, -3.0], versions=((0, 4), (2, 5))),
+        ],
+        [response("b", [15, 16], [-5.0, -6.0], finish=FinishReason.LENGTH)],
+    ],
+    [None, 1.0, 0.0, 0.5],
+)
+TRAINABLE = build_batch(SAMPLES, DR_GRPO)
+
+
+def test_samples_are_numbered_by_prompt():
+    assert [(s.prompt.uid, s.group, s.reward) for s in SAMPLES] == [
+        ("a", 0, None),
+        ("a", 0, 1.0),
+        ("a", 0, 0.0),
+        ("b", 1, 0.5),
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        Sample.of_groups(PROMPTS, [[response("a", [1], [0.0])], []], [1.0, 0.0])
+
+
+def test_the_batch_is_flat_and_leaves_out_what_has_no_score():
+    batch = TRAINABLE.batch
+    assert TRAINABLE.kept.tolist() == [1, 2, 3]
+    assert batch.tokens.tolist() == [1, 2, 10, 1, 2, 11, 12, 13, 3, 15, 16]
+    assert batch.lengths.tolist() == [3, 5, 3]
+    assert batch.prompt_lengths.tolist() == [2, 2, 1]
+    assert batch.groups.tolist() == [0, 0, 1]
+    assert batch.behaviour_logprobs.tolist() == [-0.5, -1, -2, -3, -5, -6]
+    assert batch.versions.tolist() == [0, 4, 4, 5, 0, 0]
+    assert batch.old_logprobs is None
+    assert batch.tokens.dtype == batch.lengths.dtype == batch.groups.dtype == batch.versions.dtype == np.int32
+    assert batch.behaviour_logprobs.dtype == batch.advantages.dtype == np.float32
+
+
+def test_every_token_carries_the_advantage_of_its_sample():
+    assert TRAINABLE.batch.advantages.tolist() == [0.5, -0.5, -0.5, -0.5, 0, 0]
+    np.testing.assert_array_equal(TRAINABLE.advantages, [np.nan, 0.5, -0.5, 0])
+    assert TRAINABLE.kinds == GroupKinds(mixed=1, all_right=0, all_wrong=0, all_equal=0, too_small=1)
+
+
+def test_no_scores_at_all_make_an_empty_batch():
+    trainable = build_batch([replace(s, reward=None) for s in SAMPLES], DR_GRPO)
+    assert trainable.batch.tokens.size == trainable.batch.lengths.size == trainable.kept.size == 0
+    assert trainable.kinds.too_small == 2
+
+
+def test_figures_about_samples():
+    counts = OutcomeCounts(correct=1, wrong=1, unparsable=1, failures={FailureKind.TIMEOUT: 1})
+    row = sample_metrics(SAMPLES, counts, TRAINABLE.kinds)
+    assert row == {
+        "reward/correct": 1,
+        "reward/wrong": 1,
+        "reward/unparsable": 1,
+        "reward/failed": 1,
+        "reward/failed.timeout": 1,
+        "reward/accuracy": pytest.approx(1 / 3),
+        "reward/mean": 0.5,
+        "groups/all_correct": 0.0,
+        "groups/all_wrong": 0.0,
+        "groups/all_equal": 0.0,
+        "groups/too_small": 0.5,
+        "groups/mixed": 0.5,
+        "response/length_mean": 7 / 4,
+        "response/length_max": 3,
+        "response/truncated_share": 0.25,
+        "tokens/generated": 7,
+    }
+
+
+def test_without_verdicts_there_is_no_accuracy_and_no_mean():
+    counts = OutcomeCounts(correct=0, wrong=0, unparsable=0, failures={FailureKind.CRASH: 4})
+    row = sample_metrics([replace(s, reward=None) for s in SAMPLES], counts, TRAINABLE.kinds)
+    assert not {"reward/accuracy", "reward/mean"} & row.keys()
+
+
+def test_figures_about_tokens():
+    # The learner differs from the engine by ln 2 on one of six tokens.
+    logprobs = TRAINABLE.batch.behaviour_logprobs.copy()
+    logprobs[3] -= np.float32(np.log(2))
+    row = token_metrics(TRAINABLE.batch, logprobs, np.array([0, 0, 0, 0, 1, 2], np.float32))
+    assert row == {
+        "entropy/token_mean": 0.5,
+        "entropy/sampled_mean": pytest.approx(17.5 / 6),
+        "mismatch/logprob_abs_mean": pytest.approx(np.log(2) / 6, rel=1e-6),
+        "mismatch/logprob_abs_max": pytest.approx(np.log(2), rel=1e-6),
+        "mismatch/prob_ratio_mean": pytest.approx(7 / 6, rel=1e-6),
+        "tokens/trained": 6,
+    }

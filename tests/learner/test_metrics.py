@@ -1,0 +1,48 @@
+"""However values are split into tallies, the figures are those of all values together."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.metrics import Tally, merged
+
+numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=20)
+
+
+def tally_of(values) -> Tally:
+    tally = Tally()
+    tally.mean("mean", sum(values), len(values))
+    for value in values:
+        tally.maximum("max", value)
+        tally.minimum("min", value)
+    return tally
+
+
+@given(numbers, st.lists(st.integers(0, 20), max_size=5))
+def test_any_split_gives_the_same_figures(values, cuts):
+    parts = np.split(np.array(values), sorted(cuts))
+    figures = merged(tally_of(part.tolist()) for part in parts).values()
+    assert figures["mean"] == pytest.approx(np.mean(values), abs=1e-9)
+    assert figures["max"] == max(values)
+    assert figures["min"] == min(values)
+
+
+def test_parts_weigh_by_their_counts():
+    # Two tokens of mean 1 and one of 4: (1 + 1 + 4) / 3, not (1 + 4) / 2.
+    parts = [Tally(sums={"loss": (2.0, 2.0)}), Tally(sums={"loss": (4.0, 1.0)})]
+    assert merged(parts).values() == {"loss": 2.0}
+
+
+def test_adding_leaves_the_other_as_it_was():
+    whole, part = tally_of([1.0]), tally_of([3.0])
+    whole.add(part)
+    assert whole.values() == {"mean": 2.0, "max": 3.0, "min": 1.0}
+    assert part.values() == {"mean": 3.0, "max": 3.0, "min": 3.0}
+
+
+def test_a_mean_over_nothing_is_left_out():
+    tally = Tally()
+    tally.mean("loss", 0.0, 0)
+    assert tally.values() == {}
+    assert merged([]).values() == {}
