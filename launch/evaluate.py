@@ -49,9 +49,7 @@ def evaluate(
             f"eval/{name}/k": config.samples_per_prompt,
             f"eval/{name}/failed": int(np.isnan(right).sum()),
             f"eval/{name}/length_mean": float(np.mean([len(r.token_ids) for r in responses])),
-            f"eval/{name}/truncated_share": float(
-                np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])
-            ),
+            f"eval/{name}/truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
         }
     return row
 

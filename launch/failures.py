@@ -2,6 +2,7 @@
 
 import ray
 
+from launch.batch import NothingToTrain
 from launch.canary import CanaryMismatch
 from launch.graph import StartFailed
 from launch.run_folder import RunFolderError
@@ -12,7 +13,9 @@ from rollout.pool import RolloutFailed
 # What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
 FAILURES = (
     CanaryMismatch,
+    FloatingPointError,
     LearnerFailed,
+    NothingToTrain,
     RolloutFailed,
     RunFolderError,
     StartFailed,

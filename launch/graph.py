@@ -14,7 +14,6 @@ from launch.logs import log_to_files
 from learner.group import LearnerGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
-from rollout.types import Prompt
 
 
 class StartFailed(RuntimeError):
@@ -27,9 +26,7 @@ class Graph:
     canary  token ids of the prompts both sides score after every sync
     """
 
-    def __init__(
-        self, config: RunConfig, shares: Shares, verifiers: set[str], canary: list[np.ndarray], logs: Path
-    ):
+    def __init__(self, config: RunConfig, shares: Shares, verifiers: set[str], canary: list[np.ndarray], logs: Path):
         self._config = config
         self._canary = canary
         self._logs = logs
@@ -113,8 +110,3 @@ class Graph:
 def _cause(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {cause}"
-
-
-def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
-    """The first `count` prompts with at least two tokens, so that there is something to predict."""
-    return [p.token_ids for p in prompts if len(p.token_ids) > 1][:count]

@@ -1,6 +1,5 @@
 """What a laboratory model measures, sampled the way a run samples it, and the bands it has to meet."""
 
-
 import reasoning_gym
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM

@@ -14,7 +14,7 @@ from launch.display import make_display
 from launch.entry import RunFailed
 from launch.evaluate import evaluate
 from launch.failures import FAILURES, sentence
-from launch.graph import Graph, canary_sequences
+from launch.graph import Graph
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.prepare import Prepared, verifiers
@@ -101,9 +101,8 @@ class Run:
         shares = divide(config, cores, gpus)
         decided = cluster_sentences(config, shares, cores, gpus)
         self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        heldout = next(iter(prepared.evaluation.values()))
-        canary = canary_sequences(heldout, config.rollout.canary_prompts)
-        self.graph = actors.enter_context(Graph(config, shares, verifiers(config), canary, self.folder.logs))
+        graph = Graph(config, shares, verifiers(config), prepared.canary, self.folder.logs)
+        self.graph = actors.enter_context(graph)
         self.graph.start(self._display.waiting)
         self._display.waiting("evaluating the base model")
         self.phases = Phases()

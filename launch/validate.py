@@ -149,6 +149,12 @@ def _deadlines(config: RunConfig) -> Iterator[str]:
             f"reward.deadline_s = {config.reward.deadline_s} ends before a single verdict may, "
             f"reward.timeout_s = {config.reward.timeout_s}."
         )
+    if config.learner.deadline_s < config.rollout.sync_timeout_s:
+        # Learner ranks wait for each other while rank 0 sends, and no longer than this in any collective.
+        yield (
+            f"learner.deadline_s = {config.learner.deadline_s} ends before a transfer of weights may, "
+            f"rollout.sync_timeout_s = {config.rollout.sync_timeout_s}."
+        )
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:

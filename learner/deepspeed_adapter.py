@@ -129,10 +129,6 @@ class DeepSpeedModel:
             return deepspeed.zero.GatheredParameters(parameters, modifier_rank=None)
         return nullcontext()
 
-    def close(self) -> None:
-        self.engine.destroy()
-        torch.distributed.destroy_process_group()
-
 
 def _restore_rotary_frequencies(model: torch.nn.Module) -> None:
     # While ZeRO-3 loads, every new floating-point tensor takes the dtype of the weights. Rotary frequencies rounded to

@@ -150,6 +150,9 @@ def test_responses_that_do_not_fit(config):
 
 
 def test_a_step_of_verdicts_that_ends_before_one_may(config):
+    assert errors(config, learner__deadline_s=59.0) == [
+        "learner.deadline_s = 59.0 ends before a transfer of weights may, rollout.sync_timeout_s = 60.0."
+    ]
     assert errors(config, reward__deadline_s=4.0) == [
         "reward.deadline_s = 4.0 ends before a single verdict may, reward.timeout_s = 5.0."
     ]
