@@ -21,8 +21,8 @@ from launch.config import ConfigError, RunConfig
 from launch.placement import Group, Node, engine_group, lacks, rank_group, reserved, shared
 from launch.ray_job import address_to_join
 
-# A cluster that is there answers in 2 s. Left to itself, ray.init keeps trying for a quarter of an hour.
-ANSWER_S = 20.0
+# A cluster that is there answers in 2 s, a busy one in 20. Left to itself, ray.init tries for a quarter of an hour.
+ANSWER_S = 60.0
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -60,7 +60,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         where = {"address": "local", "num_cpus": cores_here(), "include_dashboard": False}
     else:
         offer_token(os.environ)
-        if problem := no_answer(address, min(ANSWER_S, config.cluster.start_timeout_s)):
+        if problem := no_answer(address, ANSWER_S):
             raise ConfigError(problem)
         where = {"address": address}
     try:
@@ -211,7 +211,7 @@ def is_joined(config: RunConfig) -> bool:
 def sentences(config: RunConfig, shares: Shares, nodes: Sequence[Node]) -> list[str]:
     """What was found and what was decided, for the top of the display."""
     cores, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    what = f"Cluster of {len(nodes)} nodes" if shares.joined else "Machine"
+    what = f"Cluster of {len(nodes)} node{'s' * (len(nodes) != 1)}" if shares.joined else "Machine"
     each = "each on CPUs of its own" if shares.joined else "engines and learner take turns on the cores"
     lines = [
         f"{what}: {cores} cores, {gpus} GPUs; running on {shares.device}.",

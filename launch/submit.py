@@ -288,6 +288,7 @@ def _first_line(error: BaseException) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Submit and follow; what cannot be done is a sentence on stderr and a status that is not 0."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         return submit(parse(arguments))
     except ConfigError as error:
