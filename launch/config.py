@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from launch.misspelt import explain, not_a_setting
+from launch.ray_job import output_root
 from learner.config import AlgorithmConfig, ClipConfig, LearnerConfig, OffPolicyConfig
 from reward.config import RewardConfig
 from rollout.config import DataConfig, RolloutConfig
@@ -43,10 +44,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    kind: str  # local | ray
+    kind: str  # auto | local | ray
     address: str | None
     device: str  # auto | cpu | cuda
     start_timeout_s: float
+    cpus_per_engine: int
+    cpus_per_rank: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def register() -> None:
     """Tell Hydra the schema of every setting and the resolvers that conf/ uses. May be called again."""
     ConfigStore.instance().store(name="run_schema", node=_mutable(RunConfig))
     OmegaConf.register_new_resolver("assets", lambda path: str(ASSETS / path), replace=True)
+    OmegaConf.register_new_resolver("output_root", lambda: output_root(Path.cwd(), Path.home()), replace=True)
     OmegaConf.register_new_resolver("point", _point_name, replace=True)
 
 

@@ -6,14 +6,20 @@ python -m launch.evaluate [overrides], for example model.path=runs/.../model eva
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import ray
 
-from launch.cluster import divide, ray_session, resources
+from launch.cluster import divide, is_joined, places, ray_session
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
+from launch.failures import FAILURES, sentence
+from launch.graph import StartFailed
 from launch.logs import log_to_files
+from launch.nodes import model_missing
+from launch.placement import cluster_nodes, engine_group
 from launch.prepare import prepare, verifiers
 from launch.run_folder import RunFolder, versions
 from launch.verdicts import verify
@@ -71,20 +77,27 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
     """Start engines and verifiers only, and evaluate `model.path` on all evaluation sets."""
     prepared = prepare(config)
     folder.write_config(config)
+    limit_s = config.cluster.start_timeout_s
     with ray_session(config):
-        shares = divide(config, *resources())
-        with RewardPool(config.reward, verifiers(config)) as reward:
-            rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads)
+        shares = divide(config, cluster_nodes(), is_joined(config), with_learner=False)
+        engines = engine_group(config, shares.device)
+        with (
+            places(shares, [engines], limit_s, partial(print, flush=True)) as held,
+            RewardPool(config.reward, verifiers(config)) as reward,
+            closing(RolloutPool(config.rollout, shares.device, shares.engine_threads, held[engines.name])) as rollout,
+        ):
+            actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
+            logs = log_to_files(actors, folder.logs, limit_s)
             try:
-                actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
-                log_to_files(actors, folder.logs, config.cluster.start_timeout_s)
                 model = config.model
+                if problem := model_missing(actors, model.path, limit_s):
+                    raise StartFailed(problem)
                 calls = rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
                 ray.get(calls, timeout=config.rollout.start_timeout_s)
                 limit = config.rollout.max_new_tokens
                 return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)
             finally:
-                rollout.close()
+                logs.collect()
 
 
 def table(row: Mapping[str, float]) -> str:
@@ -105,6 +118,9 @@ def main(overrides: Sequence[str]) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except FAILURES as error:
+        print(sentence(error), file=sys.stderr)
+        return 1
     result = {"model": config.model.path, "seed": config.seed, "eval": row, "versions": versions()}
     path = Path(folder) / "evaluation.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

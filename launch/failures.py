@@ -5,6 +5,7 @@ import ray
 from launch.batch import NothingToTrain
 from launch.canary import CanaryMismatch
 from launch.graph import StartFailed
+from launch.placement import ClusterTooSmall
 from launch.run_folder import RunFolderError
 from learner.group import LearnerFailed
 from reward.policy import TooManyFailures
@@ -13,6 +14,7 @@ from rollout.pool import RolloutFailed
 # What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
 FAILURES = (
     CanaryMismatch,
+    ClusterTooSmall,
     FloatingPointError,
     LearnerFailed,
     NothingToTrain,

@@ -1,8 +1,9 @@
 """The actors of a run as one object: started together, proved in step after every sync, closed together."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -10,7 +11,9 @@ import ray
 from launch.canary import CanaryResult, prove
 from launch.cluster import Shares
 from launch.config import RunConfig
-from launch.logs import log_to_files
+from launch.logs import ActorLogs, log_to_files
+from launch.nodes import Place, fetch, here, model_missing, new_folder, where
+from launch.placement import ENGINES, RANKS
 from learner.group import LearnerGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
@@ -26,13 +29,22 @@ class Graph:
     canary  token ids of the prompts both sides score after every sync
     """
 
-    def __init__(self, config: RunConfig, shares: Shares, verifiers: set[str], canary: list[np.ndarray], logs: Path):
+    def __init__(
+        self,
+        config: RunConfig,
+        shares: Shares,
+        places: Mapping[str, list[dict[str, Any]]],
+        verifiers: set[str],
+        canary: list[np.ndarray],
+        logs: Path,
+    ):
         self._config = config
         self._canary = canary
         self._logs = logs
+        self._actor_logs = ActorLogs(logs, {})
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers)
-        self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads)
+        self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
         self.learner = LearnerGroup(
             config.learner,
             config.clip,
@@ -41,6 +53,7 @@ class Graph:
             config.steps,
             shares.device,
             shares.learner_threads,
+            places[RANKS],
         )
 
     def start(self, say: Callable[[str], None]) -> None:
@@ -49,7 +62,13 @@ class Graph:
         engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
         ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
         say("starting the actors")
-        log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
+        try:
+            self._actor_logs = log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
+            problem = model_missing(engines | ranks, model.path, config.cluster.start_timeout_s)
+        except ray.exceptions.RayError as error:
+            problem = f"not all actors came up; {_cause(error)}"
+        if problem:
+            raise StartFailed(problem)
         calls = self.rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
         calls += self.learner.begin_start(model.path, model.dtype, model.trust_remote_code, config.rollout.temperature)
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
@@ -80,10 +99,28 @@ class Graph:
         learner = self.learner.score_sequences(self._canary)
         return prove(learner, engines, self._config.rollout.canary_bound, version)
 
+    def save(self, folder: Path) -> None:
+        """Write the model as a Hugging Face folder on the driver's node, whichever node rank 0 is on."""
+        rank, limit = self.learner.actors[0], self._config.learner.deadline_s
+        place: Place = where({"learner-0": rank}, limit)["learner-0"]
+        if place.id == here().id:
+            self.learner.save(str(folder))
+            return
+        away = ray.get(rank.__ray_call__.remote(new_folder), timeout=limit)
+        self.learner.save(f"{away}/model")
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        fetch(place, away, partial, limit)
+        shutil.rmtree(folder, ignore_errors=True)
+        (partial / "model").rename(folder)
+        partial.rmdir()
+
     def close(self) -> None:
+        """End every actor, and bring home the logs of those on other nodes."""
         self.reward.close()
         self.rollout.close()
         self.learner.close()
+        self._actor_logs.collect()
 
     def __enter__(self) -> Self:
         return self
@@ -109,4 +146,4 @@ class Graph:
 
 def _cause(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"

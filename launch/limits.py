@@ -15,7 +15,7 @@ CHOICES = {
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.schedule": ("constant", "linear", "cosine"),
     "learner.old_logprobs": ("recompute", "rollout"),
-    "cluster.kind": ("local", "ray"),
+    "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
     "output.display": ("auto", "live", "lines"),
 }
@@ -40,6 +40,8 @@ AT_LEAST_ONE = (
     "learner.tokens_per_microbatch",
     "learner.logprob_chunk_tokens",
     "learner.threads",
+    "cluster.cpus_per_engine",
+    "cluster.cpus_per_rank",
     "evaluation.samples_per_prompt",
 )
 NOT_NEGATIVE = (

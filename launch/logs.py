@@ -1,28 +1,61 @@
-"""One log file per actor."""
+"""One log file per actor, in the run folder at the end wherever the actor ran."""
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from launch.nodes import Place, fetch, here, new_folder
 
-def log_to_files(actors: dict[str, Any], folder: Path, timeout_s: float) -> None:
-    """Send what each actor prints from now on, and its children print, to `<folder>/<name>.log`."""
-    calls = [actor.__ray_call__.remote(_redirect, str(folder / f"{name}.log")) for name, actor in actors.items()]
-    ray.get(calls, timeout=timeout_s)
+COLLECT_S = 30.0
 
 
-def _redirect(_actor: Any, path: str) -> None:
+class ActorLogs:
+    """Where the actors' logs are.
+
+    remote  folders on other nodes than the driver's, with the actor that writes there
+    """
+
+    def __init__(self, folder: Path, remote: dict[str, tuple[Place, str]]):
+        self._folder, self._remote = folder, remote
+
+    def collect(self) -> None:
+        """Move the logs of other nodes into the folder. A node that is gone leaves a sentence in place of its log."""
+        remote, self._remote = self._remote, {}
+        for name, (place, folder) in remote.items():
+            try:
+                fetch(place, folder, self._folder, COLLECT_S)
+            except ray.exceptions.RayError as error:
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                (self._folder / f"{name}.log").write_text(f"lost with node {place.address}: {reason}\n")
+
+
+def log_to_files(actors: Mapping[str, Any], folder: Path, timeout_s: float) -> ActorLogs:
+    """Send what each actor prints from now on, and its children print, to `<folder>/<name>.log`.
+
+    An actor on another node writes there, until `collect`.
+    """
+    driver = here()
+    calls = [actor.__ray_call__.remote(_redirect, driver, str(folder), name) for name, actor in actors.items()]
+    found = dict(zip(actors, ray.get(calls, timeout=timeout_s), strict=True))
+    return ActorLogs(folder, {name: (place, path) for name, (place, path) in found.items() if path != str(folder)})
+
+
+def _redirect(_actor: Any, driver: Place, folder: str, name: str) -> tuple[Place, str]:
+    place = here()
+    folder = folder if place.id == driver.id else new_folder()
     # Descriptors 1 and 2, because C++ code and child processes print there too.
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    log = os.open(Path(folder) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    return place, folder
 
 
 def tail(folder: Path, lines: int) -> str:

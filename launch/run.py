@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from launch.cluster import divide, ray_session, resources
+from launch.cluster import divide, groups, is_joined, places, ray_session
 from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
 from launch.display import make_display
@@ -17,6 +17,7 @@ from launch.failures import FAILURES, sentence
 from launch.graph import Graph
 from launch.memory import job_bytes
 from launch.phases import Phases
+from launch.placement import cluster_nodes
 from launch.prepare import Prepared, verifiers
 from launch.report import write_report
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
@@ -81,7 +82,7 @@ class Run:
         return step == self._config.steps or (every > 0 and step % every == 0)
 
     def save_model(self) -> None:
-        self.graph.learner.save(str(Path(self.folder) / "model"))
+        self.graph.save(Path(self.folder) / "model")
 
     def record(self, step: int, row: dict[str, float]) -> None:
         """Close the step: add its times and speeds, append the row to the metrics, show it."""
@@ -97,12 +98,15 @@ class Run:
         config, prepared = self._config, self._prepared
         self._display.waiting("starting Ray")
         actors.enter_context(ray_session(config))
-        cores, gpus = resources()
-        shares = divide(config, cores, gpus)
-        decided = cluster_sentences(config, shares, cores, gpus)
+        nodes = cluster_nodes()
+        shares = divide(config, nodes, is_joined(config))
+        decided = cluster_sentences(config, shares, nodes)
         self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        graph = Graph(config, shares, verifiers(config), prepared.canary, self.folder.logs)
-        self.graph = actors.enter_context(graph)
+        wanted = groups(config, shares.device)
+        held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
+        self.graph = actors.enter_context(
+            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs)
+        )
         self.graph.start(self._display.waiting)
         self._display.waiting("evaluating the base model")
         self.phases = Phases()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
+from launch.ray_job import is_copy
 from reward.verifiers import UnknownVerifier, import_path
 from rollout.config import SourceConfig
 
@@ -160,6 +161,11 @@ def _deadlines(config: RunConfig) -> Iterator[str]:
 def _cluster(config: RunConfig) -> Iterator[str]:
     if config.cluster.kind == "ray" and config.cluster.address is None:
         yield "cluster.address is needed for cluster.kind = ray; auto finds the cluster this machine belongs to."
+    if is_copy(Path(config.output.folder)):
+        yield (
+            f"output.folder = {config.output.folder} is in the copy of the working directory that Ray deletes after "
+            "the job; give an absolute folder (hydra.sweep.dir for a sweep)."
+        )
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."

@@ -1,5 +1,6 @@
 """The learner ranks as one object on the driver."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ class LearnerGroup:
         total_steps: int,
         device: str,
         threads: int,
+        places: Sequence[Mapping[str, Any]] | None = None,
     ):
+        """`places` are the Ray options of each rank that say where it runs; without them it reserves nothing."""
         self._config, self._clip, self._off_policy = config, clip, off_policy
         self._seed = seed
         self._total_updates = total_steps * off_policy.updates_per_rollout
@@ -45,17 +48,17 @@ class LearnerGroup:
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
-        actor: Any = ray.remote(LearnerWorker).options(
-            num_cpus=0 if device == "cpu" else 1,
-            num_gpus=0 if device == "cpu" else 1,
-            runtime_env={"env_vars": environment},
-        )
-        self.actors: list[Any] = [actor.remote(rank, config.ranks) for rank in range(config.ranks)]
+        actor: Any = ray.remote(LearnerWorker)
+        self.actors: list[Any] = [
+            actor.options(runtime_env={"env_vars": environment}, **place).remote(rank, config.ranks)
+            for rank, place in enumerate(places or [{"num_cpus": 0}] * config.ranks)
+        ]
 
     def begin_start(self, model_path: str, dtype: str, trust_remote_code: bool, temperature: float) -> list[Any]:
         """Start loading on all ranks; the references are done when the ranks are ready."""
         limit_s, setting = self._config.start_timeout_s, "learner.start_timeout_s"
-        master = self._get("rendezvous", [self.actors[0].rendezvous.remote()], limit_s, setting)[0]
+        meeting_places = self._get("rendezvous", self._all("rendezvous"), limit_s, setting)
+        spread = len({address for address, _ in meeting_places}) > 1
         return self._all(
             "start",
             self._config,
@@ -65,7 +68,8 @@ class LearnerGroup:
             trust_remote_code,
             temperature,
             self._device,
-            master,
+            meeting_places[0],
+            spread,
         )
 
     def connect_engines(

@@ -7,6 +7,7 @@ import numpy as np
 
 from learner.config import ClipConfig, LearnerConfig
 from learner.metrics import Tally
+from learner.network import use_reachable_interface
 from learner.types import Passes, TokenBatch, UpdatePlan
 
 
@@ -17,7 +18,7 @@ class LearnerWorker:
         self.rank, self.ranks = rank, ranks
 
     def rendezvous(self) -> tuple[str, int]:
-        """Address and a free port of this rank's node, for rank 0 to lend to all."""
+        """Address and a free port of this rank's node; all ranks meet at those of rank 0."""
         import ray
 
         with socket.socket() as probe:
@@ -34,10 +35,16 @@ class LearnerWorker:
         temperature: float,
         device: str,
         master: tuple[str, int],
+        spread: bool,
     ) -> None:
+        """Join the other ranks at `master` and load the model. `spread` says that ranks are on several nodes."""
+        import ray
+
         from learner.deepspeed_adapter import DeepSpeedModel, join_group
         from learner.policy import Policy
 
+        if spread and device == "cpu":
+            use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens)

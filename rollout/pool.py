@@ -1,7 +1,7 @@
 """The engines as one object on the driver: routing, deadlines, scoring."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,20 @@ class RolloutFailed(RuntimeError):
 class RolloutPool:
     """vLLM engines as Ray actors. `actors` is in engine order."""
 
-    def __init__(self, config: RolloutConfig, device: str, threads: int):
+    def __init__(
+        self, config: RolloutConfig, device: str, threads: int, places: Sequence[Mapping[str, Any]] | None = None
+    ):
+        """`places` are the Ray options of each engine that say where it runs; without them it reserves nothing."""
         self._config = config
         self._device = device
         self.adapter = resolve_adapter(config.adapter, device)
         self.transport = resolve_transport(config.weight_transfer, device)
-        actor: Any = ray.remote(EngineActor).options(
-            num_cpus=0 if device == "cpu" else 1,
-            num_gpus=0 if device == "cpu" else config.tensor_parallel_size,
-            max_concurrency=4,
-            runtime_env={"env_vars": engine_environment(device, threads)},
-        )
-        self.actors: list[Any] = [actor.remote(index) for index in range(config.engines)]
+        actor: Any = ray.remote(EngineActor)
+        environment = {"env_vars": engine_environment(device, threads)}
+        self.actors: list[Any] = [
+            actor.options(max_concurrency=4, runtime_env=environment, **place).remote(index)
+            for index, place in enumerate(places or [{"num_cpus": 0}] * config.engines)
+        ]
 
     def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
         """Start loading on all engines; the references are done when the engines are ready."""

@@ -113,6 +113,8 @@ def _engine_args(args_class: type, settings: EngineSettings) -> Any:
         num_gpu_blocks_override=settings.kv_cache_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         tensor_parallel_size=settings.tensor_parallel_size,
+        # In a placement group vLLM would ask Ray for workers; the GPUs of this actor are all on its node.
+        distributed_executor_backend="mp" if settings.tensor_parallel_size > 1 else None,
         enforce_eager=settings.enforce_eager,
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
