@@ -7,14 +7,12 @@ from launch.config import RunConfig
 
 CHOICES = {
     "algorithm.estimator": ("grpo",),
-    "algorithm.denominator": ("token_mean",),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.schedule": ("constant", "linear", "cosine"),
-    "learner.old_logprobs": ("recompute", "rollout"),
     "cluster.kind": ("local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
     "output.display": ("auto", "live", "lines"),

@@ -55,6 +55,7 @@ def check(config: RunConfig) -> list[str]:
         *fits,
         *_sampling(config),
         *_deadlines(config),
+        *_offloading(config),
         *_cluster(config),
         *_model_folder(config),
         *_data(config),
@@ -149,6 +150,14 @@ def _deadlines(config: RunConfig) -> Iterator[str]:
             f"reward.deadline_s = {config.reward.deadline_s} ends before a single verdict may, "
             f"reward.timeout_s = {config.reward.timeout_s}."
         )
+
+
+def _offloading(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    if learner.offload_optimizer and learner.zero_stage == 0:
+        yield "learner.offload_optimizer needs learner.zero_stage of 1 or more: at 0 there are no shards to offload."
+    if learner.offload_parameters and learner.zero_stage in (0, 1, 2):
+        yield f"learner.offload_parameters needs learner.zero_stage = 3, and it is {learner.zero_stage}."
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from learner.advantages import GroupKinds, group_advantages
 from learner.config import AlgorithmConfig
 
-GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=True, std_epsilon=0.0, denominator="token_mean")
+GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=True, std_epsilon=0.0)
 DR_GRPO = replace(GRPO, normalise_by_std=False)
 NAN = np.nan
 
