@@ -14,6 +14,7 @@ import ray
 from launch.cluster import divide, ray_session, resources
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.logs import log_to_files
+from launch.model_folder import model_folder
 from launch.prepare import prepare, verifiers
 from launch.run_folder import RunFolder, versions
 from launch.verdicts import verify
@@ -81,7 +82,10 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
                 log_to_files(actors, folder.logs, config.cluster.start_timeout_s)
                 model = config.model
-                calls = rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
+                folder_of_model = model_folder(model.path)
+                calls = rollout.begin_start(
+                    folder_of_model, model.dtype, model.context_tokens, model.trust_remote_code
+                )
                 ray.get(calls, timeout=config.rollout.start_timeout_s)
                 limit = config.rollout.max_new_tokens
                 return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)

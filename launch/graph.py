@@ -11,6 +11,7 @@ from launch.canary import CanaryResult, prove
 from launch.cluster import Shares
 from launch.config import RunConfig
 from launch.logs import log_to_files
+from launch.model_folder import model_folder
 from learner.group import LearnerGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
@@ -53,8 +54,9 @@ class Graph:
         ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
         say("starting the actors")
         log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
-        calls = self.rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
-        calls += self.learner.begin_start(model.path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        folder = model_folder(model.path)
+        calls = self.rollout.begin_start(folder, model.dtype, model.context_tokens, model.trust_remote_code)
+        calls += self.learner.begin_start(folder, model.dtype, model.trust_remote_code, config.rollout.temperature)
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
         self._wait(dict(zip([*engines, *ranks], calls, strict=True)), limit)

@@ -7,6 +7,7 @@ from launch.config import RunConfig
 
 CHOICES = {
     "algorithm.estimator": ("grpo",),
+    "model.width": (64, 96, 160),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "rollout.adapter": ("auto", "in_process", "async"),
@@ -89,10 +90,10 @@ BOUNDS = (
 
 
 def beyond_limits(config: RunConfig) -> Iterator[str]:
-    """A sentence for each setting that is none of its choices or out of its bounds. A null has no bounds."""
+    """A sentence for each setting that is none of its choices or out of its bounds. A null has neither."""
     for setting, choices in CHOICES.items():
         value = _value(config, setting)
-        if value not in choices:
+        if value is not None and value not in choices:
             yield f"{setting} = {value} is not one of {', '.join(map(str, choices))}."
     for settings, holds, sentence in BOUNDS:
         for setting in settings:

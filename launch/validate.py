@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
+from launch.model_folder import problems
 from reward.verifiers import UnknownVerifier, import_path
 from rollout.config import SourceConfig
 
@@ -57,7 +58,7 @@ def check(config: RunConfig) -> list[str]:
         *_deadlines(config),
         *_offloading(config),
         *_cluster(config),
-        *_model_folder(config),
+        *problems(config.model),
         *_data(config),
     ]
 
@@ -166,24 +167,6 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
-
-
-def _model_folder(config: RunConfig) -> Iterator[str]:
-    folder = Path(config.model.path)
-    if not folder.is_dir():
-        yield f"model.path: there is no folder {folder}."
-        if config.model.width is not None:
-            widths = sorted(sibling.name for sibling in folder.parent.glob("*/"))
-            yield f"model.width = {config.model.width} is not a width that is there: {', '.join(widths)}."
-        return
-    contents = {
-        "config.json": ("config.json",),
-        "tokenizer (tokenizer.json or tokenizer.model)": ("tokenizer.json", "tokenizer.model"),
-        "weights (*.safetensors)": ("*.safetensors",),
-    }
-    for what, patterns in contents.items():
-        if not any(any(folder.glob(pattern)) for pattern in patterns):
-            yield f"model.path: {folder} has no {what}."
 
 
 def _data(config: RunConfig) -> Iterator[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from launch import laboratory
 from launch.config import ConfigError, RunConfig, compose
 from launch.limits import BOUNDS, CHOICES
 from launch.validate import Implied, check, implied, raise_if_any, sentences
@@ -169,12 +170,19 @@ def test_a_cluster_without_an_address(config):
 
 
 def test_a_model_folder_that_is_not_there(config, model_folder):
-    missing = model_folder.parent / "100"
-    assert errors(config, model__path=str(missing), model__width=None) == [f"model.path: there is no folder {missing}."]
-    assert errors(config, model__path=str(missing), model__width=100) == [
-        f"model.path: there is no folder {missing}.",
-        "model.width = 100 is not a width that is there: 96.",
+    missing = str(model_folder.parent / "64")
+    assert errors(config, model__path=missing) == [f"model.path: there is no folder {missing}."]
+
+
+def test_a_width_that_is_not_built(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("launch.model_folder.ASSETS", tmp_path)
+    folder = tmp_path / "laboratory" / "64"
+    assert errors(config, model__path=str(folder), model__width=64) == [
+        f"model.width = 64 is not built: there is no folder {folder}; "
+        "python -m launch.laboratory --width 64 builds it.",
     ]
+    assert errors(config, model__width=100) == ["model.width = 100 is not one of 64, 96, 160."]
+    assert CHOICES["model.width"] == tuple(laboratory.WIDTHS)
 
 
 @pytest.mark.parametrize(
