@@ -155,7 +155,7 @@ def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
         "zero_optimization": {"stage": config.zero_stage, **offload},
         "bf16": {"enabled": dtype == "bfloat16"},
         "zero_allow_untested_optimizer": False,
-        # With offloading DeepSpeed wants its own CPU Adam, a C++ extension it compiles on first use; torch's AdamW will do.
+        # With offloading DeepSpeed asks for its CPU Adam, a C++ extension built on first use; torch's AdamW will do.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
