@@ -35,9 +35,9 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
     sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed and recorded when its
-    point fails, the later points run, a table closes it, and the exit status is that of `launch.sweep.close`. Points
-    that an earlier sweep in the same folder has finished are left out. With HYDRA_FULL_ERROR=1 errors come with their
-    tracebacks instead.
+    point fails, the later points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its
+    points. Those that an earlier sweep in the same folder has finished are left out. With HYDRA_FULL_ERROR=1 errors
+    come with their tracebacks instead.
     """
     register()
     refused: list[ConfigError | RunFailed] = []
@@ -46,15 +46,15 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     def job(cfg: DictConfig) -> None:
         runtime = HydraConfig.get()
         folder, overrides = Path(runtime.runtime.output_dir), list(runtime.overrides.task)
-        if runtime.mode is RunMode.MULTIRUN:
+        try:
+            if runtime.mode is not RunMode.MULTIRUN:
+                main(_build(cfg, folder))
+                return
             if any(override.lstrip("+").startswith("output.folder=") for override in overrides):
                 raise ConfigError("output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...")
             if not sweeps:
                 sweeps.append(Sweep(folder))
             _run_point(sweeps[0], overrides, cfg, main)
-            return
-        try:
-            main(_build(cfg, folder))
         except (ConfigError, RunFailed) as error:
             # Raised here, it would come with Hydra's own line about the failed job.
             refused.append(error)
@@ -71,7 +71,8 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         sys.exit(FAILED if isinstance(error, RunFailed) else REFUSED)
     if sweeps:
         sweeps[0].close()
-        sys.exit(sweep.close(sweeps[0].folder))
+        found = sweep.close(sweeps[0].folder)
+        sys.exit(sweep.exit_status(result.point for result in found if result.point.name in sweeps[0].asked))
 
 
 def _run_point(points: Sweep, overrides: list[str], cfg: DictConfig, main: Callable[[RunConfig], None]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from launch.config import RunConfig
 
 CHOICES = {
-    "algorithm.estimator": ("grpo",),
+    "algorithm.estimator": ("grpo", "rloo"),
     "model.width": (64, 96, 160),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),

@@ -43,6 +43,8 @@ class Point:
 class Sweep:
     """The folder of a sweep, and the record of its points. One process at a time may hold it.
 
+    asked  names of the points recorded through this object; the folder may have more, of earlier commands
+
     Raises ConfigError where the folder cannot be written or another sweep runs in it.
     """
 
@@ -57,10 +59,12 @@ class Sweep:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(f"hydra.sweep.dir={self.folder}: another sweep is running there.") from error
+        self.asked: set[str] = set()
         self._points = {p.name: p for p in read_points(self.folder)} if (self.folder / POINTS).exists() else {}
 
     def record(self, point: Point) -> None:
         """Write down what became of a point; it replaces what was written about it before."""
+        self.asked.add(point.name)
         self._points[point.name] = point
         temporary = self.folder / f"{POINTS}.tmp"
         temporary.write_text(json.dumps([asdict(p) for p in self._points.values()], indent=2) + "\n")

@@ -9,7 +9,7 @@ import io
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -141,17 +141,21 @@ def to_csv(found: Sequence[Result]) -> str:
     return out.getvalue()
 
 
-def close(folder: Path) -> int:
-    """Print the table of the sweep in `folder` and write it as CSV.
+def close(folder: Path) -> list[Result]:
+    """Print the table of the sweep in `folder`, write it as CSV and return what is in it.
 
-    Returns the exit status of the sweep: 0 where all points finished, 2 where settings were refused and nothing else
-    went wrong, 1 otherwise. Raises ConfigError where there is no sweep.
+    Raises ConfigError where there is no sweep.
     """
     found = results(folder)
     path = folder / TABLE
     path.write_text(to_csv(found), encoding="utf-8")
     print(f"\n{text(found)}\n\ntable: {path}")
-    undone = {result.point.status for result in found} - {FINISHED}
+    return found
+
+
+def exit_status(points: Iterable[Point]) -> int:
+    """0 where all points finished, 2 where settings were refused and nothing else went wrong, 1 otherwise."""
+    undone = {point.status for point in points} - {FINISHED}
     return 0 if not undone else 2 if undone == {REFUSED} else 1
 
 

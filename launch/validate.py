@@ -14,7 +14,7 @@ from launch.model_folder import problems
 from reward.verifiers import UnknownVerifier, import_path
 from rollout.config import SourceConfig
 
-GROUP_RELATIVE = ("grpo",)
+GROUP_RELATIVE = ("grpo", "rloo")
 SOURCE_KINDS = {
     "reasoning_gym": ("task", "seed", "rows"),
     "jsonl": ("path", "prompt_field", "gold_field"),

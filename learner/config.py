@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    estimator: str  # grpo
+    estimator: str  # grpo | rloo
     normalise_by_std: bool
     std_epsilon: float
 

@@ -30,6 +30,12 @@ def test_dr_grpo_only_centres():
     np.testing.assert_allclose(advantages, [0.75, -0.25, -0.25, -0.25])
 
 
+def test_rloo_compares_with_the_others():
+    # 1 against the mean 0 of the three others; 0 against their mean 1/3. The member without a score is none of them.
+    advantages, _ = of([1, 0, 0, NAN, 0], [0, 0, 0, 0, 0], replace(DR_GRPO, estimator="rloo"))
+    np.testing.assert_allclose(advantages, [1, -1 / 3, -1 / 3, NAN, -1 / 3], rtol=1e-6)
+
+
 def test_epsilon_is_added_to_the_deviation():
     # Two members: mean 1/2, sample deviation sqrt(1/2).
     advantages, _ = of([1, 0], [0, 0], replace(GRPO, std_epsilon=0.5))
