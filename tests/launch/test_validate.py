@@ -164,6 +164,21 @@ def test_gpu_transfer_on_cpu(config, transfer):
     ]
 
 
+def test_offloading_needs_shards(config):
+    assert errors(config, learner__offload_optimizer=True) == []
+    assert errors(config, learner__offload_optimizer=True, learner__zero_stage=0) == [
+        "learner.offload_optimizer needs learner.zero_stage of 1 or more: at 0 there are no shards to offload."
+    ]
+    assert errors(config, learner__offload_parameters=True, learner__zero_stage=3) == []
+    assert errors(config, learner__offload_parameters=True, learner__zero_stage=2) == [
+        "learner.offload_parameters needs learner.zero_stage = 3, and it is 2."
+    ]
+
+
+def test_a_threshold_may_be_missing(config):
+    assert errors(config, clip__low=None, clip__high=None) == []
+
+
 def test_a_cluster_without_an_address(config):
     [sentence] = errors(config, cluster__kind="ray")
     assert sentence.startswith("cluster.address is needed for cluster.kind = ray")
