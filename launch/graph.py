@@ -12,6 +12,7 @@ from launch.canary import CanaryResult, prove
 from launch.cluster import Shares
 from launch.config import RunConfig
 from launch.logs import ActorLogs, log_to_files
+from launch.model_folder import model_folder
 from launch.nodes import Place, fetch, here, model_missing, new_folder, where
 from launch.placement import ENGINES, RANKS
 from learner.group import LearnerGroup
@@ -62,15 +63,16 @@ class Graph:
         engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
         ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
         say("starting the actors")
+        path = model_folder(model.path)
         try:
             self._actor_logs = log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
-            problem = model_missing(engines | ranks, model.path, config.cluster.start_timeout_s)
+            problem = model_missing(engines | ranks, path, config.cluster.start_timeout_s)
         except ray.exceptions.RayError as error:
             problem = f"not all actors came up; {_cause(error)}"
         if problem:
             raise StartFailed(problem)
-        calls = self.rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
-        calls += self.learner.begin_start(model.path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        calls = self.rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
+        calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
         self._wait(dict(zip([*engines, *ranks], calls, strict=True)), limit)

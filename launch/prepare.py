@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from launch.config import ConfigError, RunConfig
+from launch.model_folder import model_folder
 from launch.validate import raise_if_any
 from rollout.prompts import DataError, PromptSource, check_lengths, drop_overlap, load_source
 from rollout.types import Prompt
@@ -55,7 +56,8 @@ def prepare(config: RunConfig) -> Prepared:
     raise_if_any(config)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    folder = model_folder(config.model.path)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.model.trust_remote_code)
     limit = config.model.context_tokens - config.rollout.max_new_tokens
     try:
         evaluation = {name: load_source(name, source, tokenizer) for name, source in config.data.evaluation.items()}

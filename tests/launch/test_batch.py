@@ -12,7 +12,7 @@ from reward.policy import OutcomeCounts
 from reward.types import FailureKind
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
-DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0, denominator="token_mean")
+DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0)
 
 
 def prompt(uid, tokens):

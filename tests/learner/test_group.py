@@ -32,6 +32,7 @@ class Layout:
 
     ranks: int
     zero_stage: int
+    offload: str = ""
     tokens_per_microbatch: int = 4096
     chunk: int = 4096
     checkpointing: bool = False
@@ -45,6 +46,8 @@ LAYOUTS = {
     "zero1": Layout(ranks=2, zero_stage=1, chunk=7),
     "zero2": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, checkpointing=True, shuffled=True),
     "zero3": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, checkpointing=True, model="wide"),
+    "zero2_offload": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, offload="_offload"),
+    "zero3_offload": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, offload="_offload", model="wide"),
 }
 
 
@@ -57,7 +60,7 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
             "clip=higher",
             "off_policy=updates2",
             f"steps={STEPS}",
-            f"learner=zero{layout.zero_stage}",
+            f"learner=zero{layout.zero_stage}{layout.offload}",
             f"learner.ranks={layout.ranks}",
             f"learner.tokens_per_microbatch={layout.tokens_per_microbatch}",
             f"learner.logprob_chunk_tokens={layout.chunk}",
