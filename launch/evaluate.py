@@ -14,7 +14,7 @@ import ray
 from launch.cluster import divide, ray_session, resources
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.logs import log_to_files
-from launch.prepare import prepare, verifiers
+from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
 from launch.verdicts import verify
 from reward.pool import RewardPool
@@ -71,11 +71,12 @@ def average_at_k(right: np.ndarray) -> float:
 
 def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
     """Start engines and verifiers only, and evaluate `model.path` on all evaluation sets."""
-    prepared = prepare(config)
+    sets = prepare_evaluation(config)
+    names = {source.verifier for source in evaluation_sources(config.data).values()}
     folder.write_config(config)
     with ray_session(config):
         shares = divide(config, *resources())
-        with RewardPool(config.reward, verifiers(config)) as reward:
+        with RewardPool(config.reward, names) as reward:
             rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads)
             try:
                 actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
@@ -84,7 +85,7 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 calls = rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
                 ray.get(calls, timeout=config.rollout.start_timeout_s)
                 limit = config.rollout.max_new_tokens
-                return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)
+                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed)
             finally:
                 rollout.close()
 

@@ -8,6 +8,7 @@ from launch.config import RunConfig
 CHOICES = {
     "algorithm.estimator": ("grpo",),
     "algorithm.denominator": ("token_mean",),
+    "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "rollout.adapter": ("auto", "in_process", "async"),
@@ -45,6 +46,7 @@ AT_LEAST_ONE = (
 NOT_NEGATIVE = (
     "seed",
     "algorithm.std_epsilon",
+    "data.heldout",
     "reward.max_failure_share",
     "rollout.top_k",
     "learner.warmup_updates",
