@@ -119,7 +119,9 @@ def _csv(path: Path, file: IO[bytes], columns: Sequence[str]) -> Iterator[Callab
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is less than a long solution
     lines = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
     try:
-        header = next(lines, [])
+        header = next(lines, None)
+        if header is None:
+            return
         if len(set(header)) < len(header):
             raise DataError(f"{path} names a column twice in its first line: {', '.join(header)}.")
         _present(path, header, columns)
@@ -129,7 +131,7 @@ def _csv(path: Path, file: IO[bytes], columns: Sequence[str]) -> Iterator[Callab
     except csv.Error as error:
         raise DataError(f"{path}, line {lines.line_num} is not CSV: {error}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 after line {lines.line_num}: {error.reason}.") from error
+        raise DataError(f"{path} is not UTF-8: {error.reason}.") from error
 
 
 def _cells(path: Path, header: list[str], cells: list[str], line: int) -> Record:

@@ -133,7 +133,11 @@ GOOD = {"question": "q", "answer": "#### 1"}
         ),
         ([{"question": "q"}], {}, "{file}, row 0 has no field 'answer'; its fields are question."),
         ([GOOD, {"question": "q", "answer": "1"}], {}, "{file}, row 1: '####' is not in field 'answer'."),
-        ([{"question": "q", "answer": "1 ####  "}], {}, "{file}, row 0: field 'answer' holds no reference; no_reference=drop leaves such rows out."),
+        (
+            [{"question": "q", "answer": "1 ####  "}],
+            {},
+            "{file}, row 0: field 'answer' holds no reference; no_reference=drop leaves such rows out.",
+        ),
         ([{"question": 3, "answer": "#### 1"}], {}, "{file}, row 0: field 'question' is not text but int."),
         ([{"question": " ", "answer": "#### 1"}], {}, "{file}, row 0: field 'question' is empty."),
         (
