@@ -148,9 +148,7 @@ def _parquet(path: Path, file: IO[bytes], columns: Sequence[str]) -> Iterator[Re
         # A gzip stream seeks by reading all over again, so it is unpacked first.
         table = parquet.ParquetFile(pyarrow.BufferReader(file.read()) if path.suffix == ".gz" else file)
         wanted = _present(path, table.schema_arrow.names, columns)
-        # pyarrow reads a dot in a name as a step into the column.
-        whole = any("." in name for name in wanted)
-        for batch in table.iter_batches(columns=None if whole else wanted):
+        for batch in table.iter_batches(columns=wanted):
             yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} cannot be read as parquet: {_first_line(error)}.") from error

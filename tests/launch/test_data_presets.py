@@ -104,6 +104,14 @@ def test_a_preset_reads_every_row_of_its_file(name):
     assert all("{prompt}" not in prompt.text and "{row." not in prompt.text for prompt in prompts)
 
 
+def test_a_problem_in_two_fields_is_read_whole():
+    shared("svamp/SVAMP.json")
+    assert whole("svamp")[0].text.startswith(
+        "Each pack of dvds costs 76 dollars. If there is a discount of 25 dollars on each pack How much do you have to "
+        "pay to buy each pack?\nReason step by step"
+    )
+
+
 def test_the_parts_of_mbpp_are_those_of_its_paper():
     shared("mbpp/mbpp.jsonl")
     training, test, sanitized = (load_source(name, preset(name), NoTokenizer()) for name in MBPP)

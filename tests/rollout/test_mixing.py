@@ -67,8 +67,9 @@ def test_sources_alternate_within_a_step():
     assert [uid.split("/")[0] for uid in step] == ["train", "math", "svamp"] * 3
 
 
-def test_each_source_goes_through_its_own_epochs_and_no_prompt_comes_twice_in_a_step():
-    order = steps(mixed(), 200)
+@pytest.mark.parametrize("weights", [WEIGHTS, {"train": 3, "math": 1, "svamp": 3}])
+def test_each_source_goes_through_its_own_epochs_and_no_prompt_comes_twice_in_a_step(weights):
+    order = steps(mixed(weights), 200)
     assert all(len(set(step)) == 10 for step in order)
     for name, size in SIZES.items():
         uids = [uid for step in order for uid in step if uid.startswith(f"{name}/")]
