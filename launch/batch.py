@@ -12,6 +12,10 @@ from reward.policy import OutcomeCounts
 from rollout.types import FinishReason, Prompt, Response
 
 
+class NothingToTrain(RuntimeError):
+    """No response of a step has a score."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One response with its prompt and reward (None: no score, left out of training)."""
@@ -46,11 +50,16 @@ class Trainable:
 
 
 def build_batch(samples: Sequence[Sample], config: AlgorithmConfig) -> Trainable:
-    """Advantages within groups, then one flat batch of every sample that has one."""
+    """Advantages within groups, then one flat batch of every sample that has one. Raises `NothingToTrain`."""
     rewards = np.array([np.nan if s.reward is None else s.reward for s in samples])
     groups = np.array([s.group for s in samples], np.int32)
     advantages, kinds = group_advantages(rewards, groups, config)
     kept = np.flatnonzero(~np.isnan(advantages))
+    if not kept.size:
+        raise NothingToTrain(
+            f"none of the {len(samples)} responses has a score: every verifier failed; see the failure counts, "
+            "and lower reward.max_failure_share to stop earlier"
+        )
     chosen = [samples[i] for i in kept]
     response_lengths = np.array([len(s.response.token_ids) for s in chosen], np.int32)
     prompt_lengths = np.array([len(s.prompt.token_ids) for s in chosen], np.int32)

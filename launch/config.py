@@ -3,7 +3,6 @@
 Defaults and help lines live in conf/; the dataclasses hold types only.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 ASSETS = Path(__file__).resolve().parent / "assets"
 ENTRY = "train"
 HYDRA_VERSION = "1.3"
-LONGEST_POINT_NAME = 80
 
 
 class ConfigError(ValueError):
@@ -92,7 +90,6 @@ def register() -> None:
     ConfigStore.instance().store(name="run_schema", node=_mutable(RunConfig))
     OmegaConf.register_new_resolver("assets", lambda path: str(ASSETS / path), replace=True)
     OmegaConf.register_new_resolver("output_root", lambda: output_root(Path.cwd(), Path.home()), replace=True)
-    OmegaConf.register_new_resolver("point", _point_name, replace=True)
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -169,8 +166,3 @@ def _freeze(kind: Any, value: Any) -> Any:
     if get_origin(kind) is dict:
         return {key: _freeze(get_args(kind)[1], inner) for key, inner in value.items()}
     return value
-
-
-def _point_name(overrides: str) -> str:
-    """A folder name for a point of a sweep: short, and free of what a shell or a path would read otherwise."""
-    return re.sub(r"[^\w.-]+", "-", overrides)[:LONGEST_POINT_NAME]

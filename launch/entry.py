@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,8 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from launch import sweep
 from launch.config import CONF, ENTRY, HYDRA_VERSION, ConfigError, RunConfig, build, register
 from launch.misspelt import explain
+from launch.points import FAILED as POINT_FAILED
+from launch.points import FINISHED, UNFINISHED, Point, Sweep, is_finished, point_name
+from launch.points import REFUSED as POINT_REFUSED
+from launch.run_folder import config_hash
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 REFUSED = 2
@@ -28,26 +34,29 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     """Run `main` on the configuration of the command line, or on each point of a `--multirun` sweep.
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
-    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed when its point fails,
-    the later points run, and the exit status is not 0 at the end. With HYDRA_FULL_ERROR=1 errors come with their
-    tracebacks instead.
+    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed and recorded when its
+    point fails, the later points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its
+    points. Those that an earlier sweep in the same folder has finished are left out. With HYDRA_FULL_ERROR=1 errors
+    come with their tracebacks instead.
     """
     register()
     refused: list[ConfigError | RunFailed] = []
-    reported: list[Exception] = []
+    sweeps: list[Sweep] = []
 
     def job(cfg: DictConfig) -> None:
+        runtime = HydraConfig.get()
+        folder, overrides = Path(runtime.runtime.output_dir), list(runtime.overrides.task)
         try:
-            main(build(_with_run_folder(cfg)))
-        except Exception as error:
-            # Of all the points of a sweep that fail, Hydra raises only the first, and only after the last point.
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                _report(error, " ".join(HydraConfig.get().overrides.task))
-                reported.append(error)
-                raise
+            if runtime.mode is not RunMode.MULTIRUN:
+                main(_build(cfg, folder))
+                return
+            if any(override.lstrip("+").startswith("output.folder=") for override in overrides):
+                raise ConfigError("output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...")
+            if not sweeps:
+                sweeps.append(Sweep(folder))
+            _run_point(sweeps[0], overrides, cfg, main)
+        except (ConfigError, RunFailed) as error:
             # Raised here, it would come with Hydra's own line about the failed job.
-            if not isinstance(error, ConfigError | RunFailed):
-                raise
             refused.append(error)
 
     try:
@@ -57,29 +66,46 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     except (ConfigError, RunFailed, HydraException, OmegaConfBaseException) as error:
         if FULL_ERROR in os.environ:
             raise
-        if error not in reported:
-            plain = isinstance(error, ConfigError | RunFailed)
-            print(error if plain else explain(error, RunConfig, CONF), file=sys.stderr)
+        plain = isinstance(error, ConfigError | RunFailed)
+        print(error if plain else explain(error, RunConfig, CONF), file=sys.stderr)
         sys.exit(FAILED if isinstance(error, RunFailed) else REFUSED)
+    if sweeps:
+        sweeps[0].close()
+        found = sweep.close(sweeps[0].folder)
+        sys.exit(sweep.exit_status(result.point for result in found if result.point.name in sweeps[0].asked))
 
 
-def _report(error: Exception, point: str) -> None:
-    """What went wrong with one point of a sweep: sentences where they say it all, else the traceback."""
-    print(f"Failed: {point}", file=sys.stderr)
-    if isinstance(error, ConfigError | RunFailed):
-        print(error, file=sys.stderr)
-    else:
-        traceback.print_exception(error)
+def _run_point(points: Sweep, overrides: list[str], cfg: DictConfig, main: Callable[[RunConfig], None]) -> None:
+    """Run one point unless it is finished, and record what became of it. What it raises ends here."""
+    named, name = " ".join(overrides), point_name(overrides)
+    folder = points.folder / name
+
+    def record(status: str, error: str | None = None) -> None:
+        points.record(Point(name, tuple(overrides), status, error))
+
+    record(UNFINISHED)
+    try:
+        config = _build(cfg, folder)
+        if is_finished(folder, config_hash(config)):
+            print(f"Already finished: {named}")
+        else:
+            if kept := points.set_aside(name):
+                print(f"Again: {named}; the earlier attempt is in {kept}")
+            main(config)
+        record(FINISHED)
+    except Exception as error:  # noqa: BLE001  a sweep outlives whatever happens to a point
+        print(f"Failed: {named}", file=sys.stderr)
+        if isinstance(error, ConfigError | RunFailed):
+            print(error, file=sys.stderr)
+            record(POINT_REFUSED if isinstance(error, ConfigError) else POINT_FAILED, str(error))
+        else:
+            traceback.print_exception(error)
+            record(POINT_FAILED, f"{type(error).__name__}: {error}")
 
 
-def _with_run_folder(cfg: DictConfig) -> DictConfig:
-    """output.folder as Hydra chose it: itself in a single run, the folder of the point in a sweep."""
-    runtime = HydraConfig.get()
-    given = any(override.lstrip("+").startswith("output.folder=") for override in runtime.overrides.task)
-    if runtime.mode is RunMode.MULTIRUN and given:
-        raise ConfigError("output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...")
-    OmegaConf.update(cfg, "output.folder", runtime.runtime.output_dir)
-    return cfg
+def _build(cfg: DictConfig, folder: Path) -> RunConfig:
+    OmegaConf.update(cfg, "output.folder", str(folder))
+    return build(cfg)
 
 
 def _with_errors_raised(command: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.failures import FAILURES, sentence
 from launch.graph import StartFailed
 from launch.logs import log_to_files
+from launch.model_folder import model_folder
 from launch.nodes import model_missing
 from launch.placement import cluster_nodes, engine_group
 from launch.prepare import prepare, verifiers
@@ -55,9 +56,7 @@ def evaluate(
             f"eval/{name}/k": config.samples_per_prompt,
             f"eval/{name}/failed": int(np.isnan(right).sum()),
             f"eval/{name}/length_mean": float(np.mean([len(r.token_ids) for r in responses])),
-            f"eval/{name}/truncated_share": float(
-                np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])
-            ),
+            f"eval/{name}/truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
         }
     return row
 
@@ -92,9 +91,10 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
             logs = log_to_files(actors, folder.logs, limit_s)
             try:
                 model = config.model
-                if problem := model_missing(actors, model.path, limit_s):
+                path = model_folder(model.path)
+                if problem := model_missing(actors, path, limit_s):
                     raise StartFailed(problem)
-                calls = rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
+                calls = rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
                 ray.get(calls, timeout=config.rollout.start_timeout_s)
                 limit = config.rollout.max_new_tokens
                 return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)

@@ -2,6 +2,7 @@
 
 import ray
 
+from launch.batch import NothingToTrain
 from launch.canary import CanaryMismatch
 from launch.graph import StartFailed
 from launch.placement import ClusterTooSmall
@@ -14,7 +15,9 @@ from rollout.pool import RolloutFailed
 FAILURES = (
     CanaryMismatch,
     ClusterTooSmall,
+    FloatingPointError,
     LearnerFailed,
+    NothingToTrain,
     RolloutFailed,
     RunFolderError,
     StartFailed,

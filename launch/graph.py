@@ -12,12 +12,12 @@ from launch.canary import CanaryResult, prove
 from launch.cluster import Shares
 from launch.config import RunConfig
 from launch.logs import ActorLogs, log_to_files
+from launch.model_folder import model_folder
 from launch.nodes import Place, fetch, here, model_missing, new_folder, where
 from launch.placement import ENGINES, RANKS
 from learner.group import LearnerGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
-from rollout.types import Prompt
 
 
 class StartFailed(RuntimeError):
@@ -63,15 +63,16 @@ class Graph:
         engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
         ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
         say("starting the actors")
+        path = model_folder(model.path)
         try:
             self._actor_logs = log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
-            problem = model_missing(engines | ranks, model.path, config.cluster.start_timeout_s)
+            problem = model_missing(engines | ranks, path, config.cluster.start_timeout_s)
         except ray.exceptions.RayError as error:
             problem = f"not all actors came up; {_cause(error)}"
         if problem:
             raise StartFailed(problem)
-        calls = self.rollout.begin_start(model.path, model.dtype, model.context_tokens, model.trust_remote_code)
-        calls += self.learner.begin_start(model.path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        calls = self.rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
+        calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
         self._wait(dict(zip([*engines, *ranks], calls, strict=True)), limit)
@@ -148,8 +149,3 @@ class Graph:
 def _cause(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-
-
-def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
-    """The first `count` prompts with at least two tokens, so that there is something to predict."""
-    return [p.token_ids for p in prompts if len(p.token_ids) > 1][:count]

@@ -6,15 +6,14 @@ from typing import Any
 from launch.config import RunConfig
 
 CHOICES = {
-    "algorithm.estimator": ("grpo",),
-    "algorithm.denominator": ("token_mean",),
+    "algorithm.estimator": ("grpo", "rloo"),
+    "model.width": (64, 96, 160),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.schedule": ("constant", "linear", "cosine"),
-    "learner.old_logprobs": ("recompute", "rollout"),
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
     "output.display": ("auto", "live", "lines"),
@@ -93,10 +92,10 @@ BOUNDS = (
 
 
 def beyond_limits(config: RunConfig) -> Iterator[str]:
-    """A sentence for each setting that is none of its choices or out of its bounds. A null has no bounds."""
+    """A sentence for each setting that is none of its choices or out of its bounds. A null has neither."""
     for setting, choices in CHOICES.items():
         value = _value(config, setting)
-        if value not in choices:
+        if value is not None and value not in choices:
             yield f"{setting} = {value} is not one of {', '.join(map(str, choices))}."
     for settings, holds, sentence in BOUNDS:
         for setting in settings:

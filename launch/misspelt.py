@@ -1,13 +1,19 @@
 """One sentence for each way a setting can be misspelt, where Hydra prints a block of lines."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import OverrideParseException
+
+# Settings that are gone, and what to do instead.
+FORMER = {
+    "algorithm.denominator": "the sum of token losses is always divided by the tokens of the update",
+    "learner.old_logprobs": "the learner always computes them itself",
+}
 
 
 def explain(error: Exception, schema: type, conf: Path) -> str:
@@ -17,7 +23,8 @@ def explain(error: Exception, schema: type, conf: Path) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read as setting=value."
     if match := re.match(r"Could not override '([^']+)'", text):
-        return not_a_setting(match[1].split("@")[0].replace("/", "."), schema)
+        key = match[1].split("@")[0].replace("/", ".")
+        return not_a_setting(key, schema, [group for group in _groups(conf) if group not in get_type_hints(schema)])
     if match := re.search(r"Could not find '([^']+)'", text):
         return _no_such_option(match[1], conf)
     if match := re.match(r"In '([^']+)': ConfigKeyError", text):
@@ -33,9 +40,14 @@ def explain(error: Exception, schema: type, conf: Path) -> str:
     return f"{_about(text)}."
 
 
-def not_a_setting(key: str, schema: type) -> str:
-    """A sentence with the nearest existing setting: "clip.hihg is not a setting; did you mean clip.high?"."""
-    nearest = nearest_setting(key, schema)
+def not_a_setting(key: str, schema: type, groups: Sequence[str] = ()) -> str:
+    """A sentence with the nearest existing setting: "clip.hihg is not a setting; did you mean clip.high?".
+
+    groups  names that can be chosen from but are no section of the settings
+    """
+    if key in FORMER:
+        return f"{key} is no longer a setting: {FORMER[key]}."
+    nearest = next(iter(get_close_matches(key, groups)), None) or nearest_setting(key, schema)
     return f"{key} is not a setting" + (f"; did you mean {nearest}?" if nearest else ".")
 
 
@@ -70,6 +82,10 @@ def _settings(kind: Any, prefix: str) -> Iterator[str]:
     for field in fields(kind):
         yield f"{prefix}{field.name}"
         yield from _settings(hints[field.name], f"{prefix}{field.name}.")
+
+
+def _groups(conf: Path) -> list[str]:
+    return sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
 
 
 def _no_such_option(path: str, conf: Path) -> str:

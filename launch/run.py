@@ -14,7 +14,7 @@ from launch.display import make_display
 from launch.entry import RunFailed
 from launch.evaluate import evaluate
 from launch.failures import FAILURES, sentence
-from launch.graph import Graph, canary_sequences
+from launch.graph import Graph
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.placement import cluster_nodes
@@ -102,11 +102,11 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        heldout = next(iter(prepared.evaluation.values()))
-        canary = canary_sequences(heldout, config.rollout.canary_prompts)
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
-        self.graph = actors.enter_context(Graph(config, shares, held, verifiers(config), canary, self.folder.logs))
+        self.graph = actors.enter_context(
+            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs)
+        )
         self.graph.start(self._display.waiting)
         self._display.waiting("evaluating the base model")
         self.phases = Phases()

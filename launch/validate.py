@@ -10,11 +10,12 @@ from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
+from launch.model_folder import problems
 from launch.ray_job import is_copy
 from reward.verifiers import UnknownVerifier, import_path
 from rollout.config import SourceConfig
 
-GROUP_RELATIVE = ("grpo",)
+GROUP_RELATIVE = ("grpo", "rloo")
 SOURCE_KINDS = {
     "reasoning_gym": ("task", "seed", "rows"),
     "jsonl": ("path", "prompt_field", "gold_field"),
@@ -56,8 +57,9 @@ def check(config: RunConfig) -> list[str]:
         *fits,
         *_sampling(config),
         *_deadlines(config),
+        *_offloading(config),
         *_cluster(config),
-        *_model_folder(config),
+        *problems(config.model),
         *_data(config),
     ]
 
@@ -150,6 +152,20 @@ def _deadlines(config: RunConfig) -> Iterator[str]:
             f"reward.deadline_s = {config.reward.deadline_s} ends before a single verdict may, "
             f"reward.timeout_s = {config.reward.timeout_s}."
         )
+    if config.learner.deadline_s < config.rollout.sync_timeout_s:
+        # Learner ranks wait for each other while rank 0 sends, and no longer than this in any collective.
+        yield (
+            f"learner.deadline_s = {config.learner.deadline_s} ends before a transfer of weights may, "
+            f"rollout.sync_timeout_s = {config.rollout.sync_timeout_s}."
+        )
+
+
+def _offloading(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    if learner.offload_optimizer and learner.zero_stage == 0:
+        yield "learner.offload_optimizer needs learner.zero_stage of 1 or more: at 0 there are no shards to offload."
+    if learner.offload_parameters and learner.zero_stage in (0, 1, 2):
+        yield f"learner.offload_parameters needs learner.zero_stage = 3, and it is {learner.zero_stage}."
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:
@@ -163,24 +179,6 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
-
-
-def _model_folder(config: RunConfig) -> Iterator[str]:
-    folder = Path(config.model.path)
-    if not folder.is_dir():
-        yield f"model.path: there is no folder {folder}."
-        if config.model.width is not None:
-            widths = sorted(sibling.name for sibling in folder.parent.glob("*/"))
-            yield f"model.width = {config.model.width} is not a width that is there: {', '.join(widths)}."
-        return
-    contents = {
-        "config.json": ("config.json",),
-        "tokenizer (tokenizer.json or tokenizer.model)": ("tokenizer.json", "tokenizer.model"),
-        "weights (*.safetensors)": ("*.safetensors",),
-    }
-    for what, patterns in contents.items():
-        if not any(any(folder.glob(pattern)) for pattern in patterns):
-            yield f"model.path: {folder} has no {what}."
 
 
 def _data(config: RunConfig) -> Iterator[str]:

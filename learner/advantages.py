@@ -21,8 +21,9 @@ class GroupKinds:
 def group_advantages(rewards: np.ndarray, groups: np.ndarray, config: AlgorithmConfig) -> tuple[np.ndarray, GroupKinds]:
     """A_i = (r_i - mean of its group) / (std of its group + epsilon), the division only if asked for.
 
-    Shao et al. 2024 (GRPO), eq. for outcome supervision; without the division Liu et al. 2025 (Dr. GRPO). The standard
-    deviation is the sample one (n - 1). A group without spread, or with fewer than two scored members, gets 0.
+    Shao et al. 2024 (GRPO), eq. for outcome supervision; without the division Liu et al. 2025 (Dr. GRPO). The estimator
+    rloo subtracts the mean of the others instead (Ahmadian et al. 2024), which is n / (n - 1) times the same. The
+    standard deviation is the sample one (n - 1). A group without spread, or with fewer than two scored members, gets 0.
 
     rewards  float [N], NaN where the response has no score (it takes no part in its group)
     groups   int [N]
@@ -38,6 +39,8 @@ def group_advantages(rewards: np.ndarray, groups: np.ndarray, config: AlgorithmC
         kind = _kind(scores)
         counts[kind] += 1
         centred = scores - scores.mean() if kind == "mixed" else np.zeros_like(scores)
+        if kind == "mixed" and config.estimator == "rloo":
+            centred *= scores.size / (scores.size - 1)
         if kind == "mixed" and config.normalise_by_std:
             centred /= scores.std(ddof=1) + config.std_epsilon
         advantages[members] = centred

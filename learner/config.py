@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    estimator: str  # grpo
+    estimator: str  # grpo | rloo
     normalise_by_std: bool
     std_epsilon: float
-    denominator: str  # token_mean
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    low: float
-    high: float
+    low: float | None  # None does not bound the ratio
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class OffPolicyConfig:
 class LearnerConfig:
     ranks: int
     zero_stage: int
+    offload_optimizer: bool
+    offload_parameters: bool
     learning_rate: float
     schedule: str  # constant | linear | cosine
     warmup_updates: int
@@ -39,7 +40,6 @@ class LearnerConfig:
     epsilon: float
     weight_decay: float
     max_grad_norm: float
-    old_logprobs: str  # recompute | rollout
     tokens_per_microbatch: int
     logprob_chunk_tokens: int
     gradient_checkpointing: bool

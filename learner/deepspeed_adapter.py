@@ -129,10 +129,6 @@ class DeepSpeedModel:
             return deepspeed.zero.GatheredParameters(parameters, modifier_rank=None)
         return nullcontext()
 
-    def close(self) -> None:
-        self.engine.destroy()
-        torch.distributed.destroy_process_group()
-
 
 def _restore_rotary_frequencies(model: torch.nn.Module) -> None:
     # While ZeRO-3 loads, every new floating-point tensor takes the dtype of the weights. Rotary frequencies rounded to
@@ -145,14 +141,18 @@ def _restore_rotary_frequencies(model: torch.nn.Module) -> None:
 
 
 def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
+    wanted = {"offload_optimizer": config.offload_optimizer, "offload_param": config.offload_parameters}
+    offload = {part: {"device": "cpu"} for part, moves in wanted.items() if moves}
     return {
         # DeepSpeed wants a size but never looks at our batches; accumulation is ours, so it is declared as one.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.max_grad_norm,
-        "zero_optimization": {"stage": config.zero_stage},
+        "zero_optimization": {"stage": config.zero_stage, **offload},
         "bf16": {"enabled": dtype == "bfloat16"},
         "zero_allow_untested_optimizer": False,
+        # With offloading DeepSpeed asks for its CPU Adam, a C++ extension built on first use; torch's AdamW will do.
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }

@@ -15,6 +15,8 @@ from learner.worker import LearnerWorker
 
 # What the driver grants a sync on top of rollout.sync_timeout_s, so that the more precise sentence of rank 0 wins.
 SYNC_MARGIN_S = 20.0
+# How long the other ranks have to finish or fail once one has failed, before they are called stuck.
+GRACE_S = 5.0
 
 
 class LearnerFailed(RuntimeError):
@@ -140,10 +142,36 @@ class LearnerGroup:
         try:
             return ray.get(calls, timeout=limit_s)
         except ray.exceptions.GetTimeoutError:
-            late = [str(rank) for rank, call in enumerate(calls) if not ray.wait([call], timeout=0)[0]]
             raise LearnerFailed(
-                f"learner rank {', '.join(late)} did not finish {method} in {limit_s:g} s; "
+                f"learner rank {_ranks(_late(calls))} did not finish {method} in {limit_s:g} s; "
                 f"see logs/learner-*.log, or raise {setting}"
             ) from None
-        except ray.exceptions.RayActorError as error:
-            raise LearnerFailed(f"a learner rank died in {method}: {error}; see logs/learner-*.log") from error
+        except ray.exceptions.RayError as error:
+            # A rank that hangs or dies breaks the collectives of the others, whose complaint may come first.
+            ray.wait(calls, num_returns=len(calls), timeout=GRACE_S)
+            if dead := [rank for rank, call in enumerate(calls) if _died(call)]:
+                raise LearnerFailed(f"learner rank {_ranks(dead)} died in {method}; see logs/learner-*.log") from error
+            if missing := _late(calls):
+                raise LearnerFailed(
+                    f"learner rank {_ranks(missing)} made no progress in {method} and another failed: {error}"
+                ) from error
+            raise
+
+
+def _late(calls: list[Any]) -> list[int]:
+    """Ranks whose call has not returned yet."""
+    return [rank for rank, call in enumerate(calls) if not ray.wait([call], timeout=0)[0]]
+
+
+def _died(call: Any) -> bool:
+    try:
+        ray.get(call, timeout=0)
+    except ray.exceptions.RayActorError:
+        return True
+    except ray.exceptions.RayError:  # still running, or failed with words of its own
+        return False
+    return False
+
+
+def _ranks(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))

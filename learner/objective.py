@@ -1,5 +1,7 @@
 """The clipped surrogate and its metrics, per token, before any denominator."""
 
+import math
+
 import torch
 
 from entropy.plan import TokenPlan
@@ -20,15 +22,16 @@ def token_losses(
     """w · max(-A r, -A clip(r, 1 - low, 1 + high)) + kl_coef · |log r| - entropy_coef · H for each token.
 
     Schulman et al. 2017, eq. 7, with separate thresholds (Yu et al. 2025, eq. 10). r = exp(log pi - log pi_old), the
-    log-ratio clamped to ±20 first. Advantages are as the estimator gave them: the caller divides the sum by its
+    log-ratio clamped to ±20 first. A threshold of None bounds nothing: with both None the surrogate is the unclipped
+    -A r. Advantages are as the estimator gave them: the caller divides the sum by its
     denominator.
 
     All tensors float32 [tokens]; returns the losses [tokens] and the metrics over these tokens.
     """
     log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
-    low = clip.low if plan.clip_low is None else plan.clip_low
-    high = clip.high if plan.clip_high is None else plan.clip_high
+    low = _first_given(plan.clip_low, clip.low)
+    high = _first_given(plan.clip_high, clip.high)
     clipped_ratio = ratio.clamp(_like(1.0 - low, ratio), _like(1.0 + high, ratio))
     weight = _like(plan.weight, ratio)
     # A dropped token goes before the arithmetic: 0 times an infinite advantage would be NaN, also in the gradient.
@@ -52,6 +55,11 @@ def token_losses(
             tally.maximum("policy/ratio_max", ratio.max())
             tally.minimum("policy/ratio_min", ratio.min())
     return losses, tally
+
+
+def _first_given(planned: float | torch.Tensor | None, configured: float | None) -> float | torch.Tensor:
+    given = configured if planned is None else planned
+    return math.inf if given is None else given
 
 
 def _like(value: float | torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

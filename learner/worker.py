@@ -81,6 +81,3 @@ class LearnerWorker:
         from learner.export import save_model
 
         save_model(self.model, folder, write=self.rank == 0)
-
-    def close(self) -> None:
-        self.model.close()

@@ -29,9 +29,7 @@ class EngineActor:
         )
         self._engine = open_engine(adapter, EngineSettings(**settings))
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], sampling: Sampling, deadline_s: float
-    ) -> list[Response]:
+    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling, deadline_s: float) -> list[Response]:
         version = self._engine.weight_version()
         completions = self._engine.generate(requests, sampling, deadline_s)
         texts = self._tokenizer.batch_decode([c.token_ids.tolist() for c in completions], skip_special_tokens=True)

@@ -38,9 +38,7 @@ class RolloutPool:
 
     def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
         """Start loading on all engines; the references are done when the engines are ready."""
-        settings = engine_settings(
-            self._config, self._device, model_path, dtype, context_tokens, trust_remote_code
-        )
+        settings = engine_settings(self._config, self._device, model_path, dtype, context_tokens, trust_remote_code)
         return [actor.start.remote(self.adapter, settings) for actor in self.actors]
 
     def generate(

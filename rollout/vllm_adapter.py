@@ -393,6 +393,4 @@ class SeparateProcessEngine:
 
 def _timeout_sentence(unfinished: int | None, total: int, deadline_s: float) -> str:
     share = f"{total} requests" if unfinished is None else f"{unfinished} of {total} requests"
-    return (
-        f"{share} did not finish in {deadline_s:.0f} s; raise rollout.deadline_s or lower rollout.max_new_tokens"
-    )
+    return f"{share} did not finish in {deadline_s:.0f} s; raise rollout.deadline_s or lower rollout.max_new_tokens"

@@ -14,5 +14,3 @@ def lose_last_bucket() -> None:
 
     whole = buckets.plan_buckets
     buckets.plan_buckets = lambda parameters, bucket_bytes: whole(parameters, bucket_bytes)[:-1]
-
-

@@ -35,10 +35,14 @@ def test_step_benchmark_takes_medians_after_the_warm_up_and_shares_add_up():
     def row(step: int, seconds: float) -> dict[str, float]:
         phases = {f"time/{name}_s": seconds / 10 for name in PHASES if name != "evaluate"}
         rest = seconds - sum(phases.values())
-        return {"step": step, "time/step_s": seconds, "time/other_s": rest, "time/evaluate_s": 0.0} | phases | {
-            "speed/generated_tokens_per_s": 100 / seconds,
-            "speed/trained_tokens_per_s": 50 / seconds,
-        }
+        return (
+            {"step": step, "time/step_s": seconds, "time/other_s": rest, "time/evaluate_s": 0.0}
+            | phases
+            | {
+                "speed/generated_tokens_per_s": 100 / seconds,
+                "speed/trained_tokens_per_s": 50 / seconds,
+            }
+        )
 
     slow_start = [row(0, 90.0) | {"memory/total_bytes": 5}, *(row(step, 60.0) for step in (1, 2, 3))]
     found = figures([*slow_start, row(4, 1.0), row(5, 2.0), row(6, 4.0)], started_s=30.0)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from launch.batch import Sample, build_batch, sample_metrics, token_metrics
+from launch.batch import NothingToTrain, Sample, build_batch, sample_metrics, token_metrics
 from learner.advantages import GroupKinds
 from learner.config import AlgorithmConfig
 from reward.policy import OutcomeCounts
 from reward.types import FailureKind
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
-DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0, denominator="token_mean")
+DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0)
 
 
 def prompt(uid, tokens):
@@ -79,12 +79,6 @@ def test_every_token_carries_the_advantage_of_its_sample():
     assert TRAINABLE.kinds == GroupKinds(mixed=1, all_right=0, all_wrong=0, all_equal=0, too_small=1)
 
 
-def test_no_scores_at_all_make_an_empty_batch():
-    trainable = build_batch([replace(s, reward=None) for s in SAMPLES], DR_GRPO)
-    assert trainable.batch.tokens.size == trainable.batch.lengths.size == trainable.kept.size == 0
-    assert trainable.kinds.too_small == 2
-
-
 def test_figures_about_samples():
     counts = OutcomeCounts(correct=1, wrong=1, unparsable=1, failures={FailureKind.TIMEOUT: 1})
     row = sample_metrics(SAMPLES, counts, TRAINABLE.kinds)
@@ -127,3 +121,9 @@ def test_figures_about_tokens():
         "mismatch/prob_ratio_mean": pytest.approx(7 / 6, rel=1e-6),
         "tokens/trained": 6,
     }
+
+
+def test_a_step_without_any_score_is_an_error_in_words():
+    unscored = [replace(sample, reward=None) for sample in SAMPLES]
+    with pytest.raises(NothingToTrain, match="none of the 4 responses has a score"):
+        build_batch(unscored, DR_GRPO)

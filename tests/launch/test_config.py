@@ -1,10 +1,11 @@
 """conf/ and the dataclasses agree, and every way to misspell a setting ends in a sentence."""
 
+import operator
 import os
 import re
 import subprocess
 import sys
-from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
@@ -13,12 +14,14 @@ import yaml
 
 from launch import laboratory_corpus
 from launch.config import CONF, ConfigError, RunConfig, compose
+from launch.misspelt import FORMER
 from rollout.config import SourceConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text())
 GROUPS = {group: option for choice in TRAIN["defaults"] if isinstance(choice, dict) for group, option in choice.items()}
-GROUPS = {group: option for group, option in GROUPS.items() if not group.startswith("override")}
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+GROUPS = {group: option for group, option in GROUPS.items() if not group.startswith("override") and option is not None}
 OPTIONS = [
     (group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml")) if file.stem != "base"
 ]
@@ -192,7 +195,7 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
         ),
         (
             "clip=higer",
-            "clip=higer does not exist; did you mean clip=higher? Options: higher, lower, open, ppo, tighter.",
+            "clip=higer does not exist; did you mean clip=higher? Options: higher, lower, none, open, ppo, tighter.",
         ),
         (
             "clip.low=abc",
@@ -210,6 +213,11 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
             "data=gsm8k model=local",
             "model.path has no default; give model.path=...\ndata.path has no default; give data.path=...",
         ),
+        ("experimnt=lab_grpo", "experimnt is not a setting; did you mean experiment?"),
+        (
+            "experiment=lab_gpro",
+            f"experiment=lab_gpro does not exist; did you mean experiment=lab_grpo? Options: {', '.join(EXPERIMENTS)}.",
+        ),
         ("name=${nmae}", "name: Interpolation key 'nmae' not found."),
     ],
 )
@@ -217,6 +225,50 @@ def test_a_wrong_override_is_one_sentence(overrides, sentence):
     with pytest.raises(ConfigError) as caught:
         compose(overrides.split())
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("key", FORMER)
+def test_a_setting_that_is_gone_says_what_to_do(key):
+    for plus in ("", "+"):
+        with pytest.raises(ConfigError) as caught:
+            compose([f"{plus}{key}=1"])
+        assert str(caught.value) == f"{key} is no longer a setting: {FORMER[key]}."
+
+
+def test_what_replaces_a_setting_that_is_gone_exists():
+    config = compose([])
+    for sentence in FORMER.values():
+        for name in re.findall(r"\w+(?:\.\w+)+", sentence):
+            assert operator.attrgetter(name)(config) is not None
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_chooses_whole_groups(name):
+    """No experiment takes thresholds, updates, model or data from what happens to be the default."""
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    choices = yaml.safe_load(text)["defaults"]
+    chosen = {key.removeprefix("override /"): value for choice in choices for key, value in choice.items()}
+    assert chosen.keys() >= {"algorithm", "clip", "off_policy", "model", "data"}
+    config, expected = compose([f"experiment={name}"]), compose([f"{key}={value}" for key, value in chosen.items()])
+    assert config.name == name
+    assert replace(config, name="", output=None) == replace(expected, name="", output=None)
+
+
+def test_the_laboratory_experiments_differ_in_what_their_names_say():
+    arms = {name: compose([f"experiment={name}"]) for name in EXPERIMENTS if name.startswith("lab_")}
+    assert {name: (c.clip.low, c.clip.high, c.off_policy.updates_per_rollout) for name, c in arms.items()} == {
+        "lab_grpo": (0.2, 0.2, 8),
+        "lab_grpo_open": (1.0, 1.0, 8),
+        "lab_clip_higher": (0.2, 0.28, 8),
+        "lab_unclipped": (None, None, 8),
+        "lab_on_policy": (0.2, 0.2, 1),
+    }
+
+
+def test_the_command_line_has_the_last_word_over_an_experiment():
+    config = compose(["clip=open", "experiment=lab_clip_higher", "off_policy.minibatches=2", "name=mine"])
+    assert (config.clip.high, config.off_policy.minibatches, config.name) == (1.0, 2, "mine")
 
 
 def test_task_parameters_may_be_added():
@@ -260,21 +312,35 @@ def application(folder: Path, *arguments: str, **environment: str) -> subprocess
     )
 
 
+def help_of(group: str, text: str) -> str:
+    """What --help says of a group, its continued lines joined."""
+    lines = text.splitlines()
+    [start] = [number for number, line in enumerate(lines) if line.split()[:1] == [group]]
+    indent = lines[start].index(lines[start].split()[1])
+    more = []
+    for line in lines[start + 1 :]:
+        if not line.strip() or line[:indent].strip():
+            break
+        more.append(line)
+    return " ".join([lines[start][indent:], *more])
+
+
 def test_help_names_every_option_with_the_default_first(tmp_path):
     text = application(tmp_path, "--help").stdout
     assert text.count("python -m launch.train") >= 3
     for group, default in GROUPS.items():
-        [line] = [line for line in text.splitlines() if line.split()[:1] == [group]]
-        assert line.split()[1].rstrip(",:") == default
+        options = help_of(group, text)
+        assert options.split()[0].rstrip(",:") == default
         for option in (option for named, option in OPTIONS if named == group):
-            assert re.search(rf"\b{option}\b", line.removeprefix(f"  {group}")), f"{group}={option}"
+            assert re.search(rf"(?<![\w.-]){re.escape(option)}(?![\w-])", options), f"{group}={option}"
+    assert all(f" {name}" in help_of("experiment", text) for name in EXPERIMENTS)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_single_run_gets_its_folder_and_a_quiet_console(tmp_path):
     done = application(tmp_path, "output.folder=here", "seed=3")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"folder {tmp_path / 'here'} seed 3\n", "")
-    assert [file.name for file in (tmp_path / "here").iterdir()] == [".hydra"]
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_refused_run_prints_only_the_sentence_and_exits_with_2(tmp_path):
@@ -295,15 +361,10 @@ def test_a_sweep_outlives_its_bad_points_and_reports_each(tmp_path):
     assert "RuntimeError: seed 8 broke" in done.stderr
     assert done.stderr.count("seed 7 will not do") == 1
     [sweep] = (tmp_path / "multirun").iterdir()
-    assert {folder.name for folder in sweep.iterdir() if folder.is_dir()} == {
-        "0_clip-open_seed-7",
-        "1_clip-open_seed-8",
-        "2_clip-open_seed-9",
-    }
-    assert f"folder {sweep / '2_clip-open_seed-9'} seed 9" in done.stdout
+    assert f"folder {sweep / 'clip-open_seed-9'} seed 9" in done.stdout
 
 
 def test_one_folder_for_a_whole_sweep_is_refused(tmp_path):
     done = application(tmp_path, "--multirun", "seed=1,2", "output.folder=here")
-    assert "output.folder is the folder of one run; for a sweep give hydra.sweep.dir=..." in done.stderr
+    assert done.stderr == "output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...\n"
     assert done.returncode == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from launch import laboratory
+from launch import laboratory, laboratory_measure
 from launch import laboratory_corpus as corpus
 
 FOLDER = laboratory.ASSETS / str(laboratory.DEFAULT_WIDTH)
@@ -159,12 +159,12 @@ def test_shipped_weights_are_those_of_the_provenance(provenance):
 
 def test_provenance_is_of_this_code_and_within_the_bands(provenance):
     assert provenance["corpus"] == json.loads(json.dumps(laboratory.corpus_parameters()))
-    assert laboratory.misses(provenance["measured"]) == []
+    assert laboratory_measure.misses(provenance["measured"]) == []
     assert "/" not in provenance["command"]
 
 
 def test_misses_names_the_figure(provenance):
-    (sentence,) = laboratory.misses(provenance["measured"] | {"entropy": 0.1})
+    (sentence,) = laboratory_measure.misses(provenance["measured"] | {"entropy": 0.1})
     assert sentence == "entropy is 0.1, outside 0.6 to 1.2."
 
 
@@ -182,7 +182,7 @@ def test_sampled_entropy_is_that_of_a_full_forward(shipped):
     prompt = tokenizer(
         corpus.PROMPT_TEMPLATE.format(prompt=corpus.chain_sum_rows(corpus.HELD_OUT_SEED, 1)[0]["question"])
     )["input_ids"]
-    for tokens, entropy in laboratory.sample(model, [prompt] * 3, torch.Generator().manual_seed(0)):
+    for tokens, entropy in laboratory_measure.sample(model, [prompt] * 3, torch.Generator().manual_seed(0)):
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
         expected = torch.distributions.Categorical(logits=logits.double()).entropy()
@@ -191,17 +191,17 @@ def test_sampled_entropy_is_that_of_a_full_forward(shipped):
 
 def test_shipped_model_measures_what_it_should(shipped):
     rows = corpus.chain_sum_rows(corpus.HELD_OUT_SEED, 64)
-    figures = laboratory.measure(*shipped, [rows[index] for index in range(64)], samples=2, seed=0)
+    figures = laboratory_measure.measure(*shipped, [rows[index] for index in range(64)], samples=2, seed=0)
     assert figures["responses"] == 128
     assert 0.2 <= figures["accuracy"] <= 0.5
     assert 0.5 <= figures["entropy"] <= 1.3
-    assert figures["response_tokens_max"] < laboratory.MAX_NEW_TOKENS
+    assert figures["response_tokens_max"] < laboratory_measure.MAX_NEW_TOKENS
 
 
 def test_the_likeliest_careful_solution_is_right(shipped):
     rows = corpus.chain_sum_rows(corpus.HELD_OUT_SEED, 64)
     prompts = [rows[index] for index in range(64)]
-    figures = laboratory.measure(*shipped, prompts, samples=1, seed=None, opening="carefully ")
+    figures = laboratory_measure.measure(*shipped, prompts, samples=1, seed=None, opening="carefully ")
     assert figures["accuracy"] > 0.9
 
 

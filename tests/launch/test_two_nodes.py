@@ -55,8 +55,9 @@ def test_model_and_logs_come_home(observed):
 
 def test_what_the_nodes_lack_is_said_and_nothing_stays_held(observed):
     _, found = observed
-    assert "after 2 s (cluster.start_timeout_s) the run needs 9 CPUs: 8 for learner ranks, 1 for engines; " in (
-        found["refusal"]
+    assert (
+        "after 2 s (cluster.start_timeout_s) the run needs 9 CPUs: 8 for learner ranks, 1 for engines; "
+        in (found["refusal"])
     )
     assert "the cluster has 6 on 2 nodes: lower learner.ranks or rollout.engines or add nodes" in found["refusal"]
     assert found["free"] == [6.0, 6.0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from launch import laboratory
 from launch.config import ConfigError, RunConfig, compose
 from launch.limits import BOUNDS, CHOICES
 from launch.validate import Implied, check, implied, raise_if_any, sentences
@@ -150,6 +151,9 @@ def test_responses_that_do_not_fit(config):
 
 
 def test_a_step_of_verdicts_that_ends_before_one_may(config):
+    assert errors(config, learner__deadline_s=59.0) == [
+        "learner.deadline_s = 59.0 ends before a transfer of weights may, rollout.sync_timeout_s = 60.0."
+    ]
     assert errors(config, reward__deadline_s=4.0) == [
         "reward.deadline_s = 4.0 ends before a single verdict may, reward.timeout_s = 5.0."
     ]
@@ -163,18 +167,40 @@ def test_gpu_transfer_on_cpu(config, transfer):
     ]
 
 
+def test_offloading_needs_shards(config):
+    assert errors(config, learner__offload_optimizer=True) == []
+    assert errors(config, learner__offload_optimizer=True, learner__zero_stage=0) == [
+        "learner.offload_optimizer needs learner.zero_stage of 1 or more: at 0 there are no shards to offload."
+    ]
+    assert errors(config, learner__offload_parameters=True, learner__zero_stage=3) == []
+    assert errors(config, learner__offload_parameters=True, learner__zero_stage=2) == [
+        "learner.offload_parameters needs learner.zero_stage = 3, and it is 2."
+    ]
+
+
+def test_a_threshold_may_be_missing(config):
+    assert errors(config, clip__low=None, clip__high=None) == []
+
+
 def test_a_cluster_without_an_address(config):
     [sentence] = errors(config, cluster__kind="ray")
     assert sentence.startswith("cluster.address is needed for cluster.kind = ray")
 
 
 def test_a_model_folder_that_is_not_there(config, model_folder):
-    missing = model_folder.parent / "100"
-    assert errors(config, model__path=str(missing), model__width=None) == [f"model.path: there is no folder {missing}."]
-    assert errors(config, model__path=str(missing), model__width=100) == [
-        f"model.path: there is no folder {missing}.",
-        "model.width = 100 is not a width that is there: 96.",
+    missing = str(model_folder.parent / "64")
+    assert errors(config, model__path=missing) == [f"model.path: there is no folder {missing}."]
+
+
+def test_a_width_that_is_not_built(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("launch.model_folder.ASSETS", tmp_path)
+    folder = tmp_path / "laboratory" / "64"
+    assert errors(config, model__path=str(folder), model__width=64) == [
+        f"model.width = 64 is not built: there is no folder {folder}; "
+        "python -m launch.laboratory --width 64 builds it.",
     ]
+    assert errors(config, model__width=100) == ["model.width = 100 is not one of 64, 96, 160."]
+    assert CHOICES["model.width"] == tuple(laboratory.WIDTHS)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +274,7 @@ def test_all_errors_come_in_one_message(config):
     wrong = changed(changed(config, "rollout.prompts_per_step", 30), "rollout.top_k", 5)
     wrong = changed(changed(wrong, "model.path", "/no/model"), "data.train.verifier", "math")
     found = check(wrong)
-    assert len(found) == 5
+    assert len(found) == 4
     with pytest.raises(ConfigError) as caught:
         raise_if_any(wrong)
     assert str(caught.value) == "\n".join(found)

@@ -8,7 +8,7 @@ import pytest
 from learner.advantages import GroupKinds, group_advantages
 from learner.config import AlgorithmConfig
 
-GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=True, std_epsilon=0.0, denominator="token_mean")
+GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=True, std_epsilon=0.0)
 DR_GRPO = replace(GRPO, normalise_by_std=False)
 NAN = np.nan
 
@@ -28,6 +28,12 @@ def test_one_right_of_four():
 def test_dr_grpo_only_centres():
     advantages, _ = of([1, 0, 0, 0], [0, 0, 0, 0], DR_GRPO)
     np.testing.assert_allclose(advantages, [0.75, -0.25, -0.25, -0.25])
+
+
+def test_rloo_compares_with_the_others():
+    # 1 against the mean 0 of the three others; 0 against their mean 1/3. The member without a score is none of them.
+    advantages, _ = of([1, 0, 0, NAN, 0], [0, 0, 0, 0, 0], replace(DR_GRPO, estimator="rloo"))
+    np.testing.assert_allclose(advantages, [1, -1 / 3, -1 / 3, NAN, -1 / 3], rtol=1e-6)
 
 
 def test_epsilon_is_added_to_the_deviation():

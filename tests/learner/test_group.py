@@ -32,6 +32,7 @@ class Layout:
 
     ranks: int
     zero_stage: int
+    offload: str = ""
     tokens_per_microbatch: int = 4096
     chunk: int = 4096
     checkpointing: bool = False
@@ -45,6 +46,8 @@ LAYOUTS = {
     "zero1": Layout(ranks=2, zero_stage=1, chunk=7),
     "zero2": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, checkpointing=True, shuffled=True),
     "zero3": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, checkpointing=True, model="wide"),
+    "zero2_offload": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, offload="_offload"),
+    "zero3_offload": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, offload="_offload", model="wide"),
 }
 
 
@@ -57,7 +60,7 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
             "clip=higher",
             "off_policy=updates2",
             f"steps={STEPS}",
-            f"learner=zero{layout.zero_stage}",
+            f"learner=zero{layout.zero_stage}{layout.offload}",
             f"learner.ranks={layout.ranks}",
             f"learner.tokens_per_microbatch={layout.tokens_per_microbatch}",
             f"learner.logprob_chunk_tokens={layout.chunk}",
@@ -326,6 +329,35 @@ def test_a_hung_rank_and_a_dead_one_fail_in_words(bfloat16_group, expected):
         os.kill(pids[1], signal.SIGKILL)
     start = time.monotonic()
     group._config = replace(group._config, deadline_s=60.0)
-    with pytest.raises(LearnerFailed, match="a learner rank died in update"):
+    with pytest.raises(LearnerFailed, match="learner rank 1 died in update"):
         group.update(batch, step=0)
     assert time.monotonic() - start < 30
+
+
+@ray.remote(num_cpus=0)
+def succeed() -> int:
+    return 0
+
+
+@ray.remote(num_cpus=0)
+def fail(words: str) -> None:
+    raise ArithmeticError(words)
+
+
+@ray.remote(num_cpus=0)
+def hang() -> None:
+    time.sleep(60)
+
+
+def test_the_stuck_rank_is_blamed_rather_than_the_one_that_complains(bfloat16_group, monkeypatch):
+    monkeypatch.setattr("learner.group.GRACE_S", 1.0)
+    stuck = hang.remote()
+    words = "rank 1 made no progress in update and another failed: .*connection closed"
+    with pytest.raises(LearnerFailed, match=f"(?s){words}"):
+        bfloat16_group._get("update", [fail.remote("connection closed"), stuck, succeed.remote()])
+    ray.cancel(stuck, force=True)
+
+
+def test_an_error_of_every_rank_is_passed_on(bfloat16_group):
+    with pytest.raises(ArithmeticError, match="not finite"):
+        bfloat16_group._get("update", [fail.remote("not finite"), fail.remote("not finite")])

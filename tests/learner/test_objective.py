@@ -41,6 +41,27 @@ def test_branches(ratio, advantage, loss, gradient):
     assert got[2] == 0
 
 
+@pytest.mark.parametrize("advantage", [2.0, -2.0])
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 50.0])
+def test_without_thresholds_the_surrogate_is_minus_advantage_times_ratio(ratio, advantage):
+    expected = pytest.approx(-advantage * ratio, rel=1e-5)
+    assert token(ratio, advantage, clip=ClipConfig(low=None, high=None))[:2] == (expected, expected)
+
+
+def test_one_threshold_may_be_missing():
+    # Ratio 1.5 under A > 0 and 0.75 under A < 0: clipped to 1.3 and to 0.8 where there is a bound.
+    above, below = ClipConfig(low=None, high=0.3), ClipConfig(low=0.2, high=None)
+    assert [token(1.5, 2.0, clip=clip)[1] for clip in (above, below)] == [0.0, pytest.approx(-3.0)]
+    assert [token(0.75, -2.0, clip=clip)[1] for clip in (above, below)] == [pytest.approx(1.5), 0.0]
+
+
+def test_a_bound_of_the_plan_holds_where_none_is_configured():
+    plan = TokenPlan(clip_low=0.2, clip_high=torch.tensor([0.3]))
+    unclipped = ClipConfig(low=None, high=None)
+    assert token(1.5, 2.0, clip=unclipped, plan=plan)[0] == pytest.approx(-2.6)
+    assert token(0.75, -2.0, clip=unclipped, plan=plan)[0] == pytest.approx(1.6)
+
+
 def test_equal_policies_have_ratio_one_exactly():
     logprobs = torch.tensor([-0.1, -3.7, -80.0], requires_grad=True)
     advantages = torch.tensor([0.3, -0.7, 1.1])

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-import ray
 
 from reward.config import RewardConfig
 from reward.pool import RewardPool
@@ -29,15 +28,7 @@ def config(**changes):
     return RewardConfig(**{**settings, **changes})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_session():
-    """Ray for this module; one that already runs is used and left running."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture(scope="module")

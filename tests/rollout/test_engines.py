@@ -66,9 +66,7 @@ def reference(model, prompt: np.ndarray, response: np.ndarray, temperature: floa
 
 def test_logprobs_are_the_models_at_the_sampling_temperature(pool, prompts, model):
     groups = pool.generate(prompts, 3, SAMPLING, seed=0, step=0)
-    assert [[(r.uid, r.sample) for r in group] for group in groups] == [
-        [(p.uid, s) for s in range(3)] for p in prompts
-    ]
+    assert [[(r.uid, r.sample) for r in group] for group in groups] == [[(p.uid, s) for s in range(3)] for p in prompts]
     for prompt, group in zip(prompts, groups, strict=True):
         for response in group:
             expected = reference(model, prompt.token_ids, response.token_ids, 0.7)
