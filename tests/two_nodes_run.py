@@ -7,6 +7,7 @@ free after each run, and what a second run said that the nodes have no room for.
 import json
 import os
 import sys
+import time
 
 import ray
 from ray.cluster_utils import Cluster
@@ -57,16 +58,24 @@ def observe(folder: str, address: str, *overrides: str) -> dict:
 
     Graph.sync, graph.fetch, logs.fetch = look, count, count
     train(compose([f"output.folder={folder}", *base]))
-    free = ray.available_resources()["CPU"]
+    free = free_cpus()
     refusal = ""
     try:
         too_many = ["learner.ranks=4", "cluster.start_timeout_s=2"]
         train(compose([f"output.folder={folder}/too_large", *base, *too_many]))
     except RunFailed as error:
         refusal = str(error)
-    free_after = ray.available_resources()["CPU"]
+    free_after = free_cpus()
     driver = ray.get_runtime_context().get_node_id()
     return {"driver": driver, "nodes": nodes, "free": [free, free_after], "refusal": refusal, "fetched": fetched}
+
+
+def free_cpus() -> float:
+    """CPUs that nobody holds; Ray takes a moment to hear of what was given back."""
+    deadline = time.monotonic() + 20
+    while (free := ray.available_resources().get("CPU", 0.0)) < sum(CPUS) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return free
 
 
 if __name__ == "__main__":

@@ -66,6 +66,10 @@ def test_clusters_that_fit(cluster):
     assert lacks(groups(), nodes(*cluster)) == ""
 
 
+def test_small_actors_do_not_take_the_places_of_large_ones():
+    assert lacks(groups(engines=1, gpus=(2, 1)), nodes((8, 2), (8, 1))) == ""
+
+
 def test_actors_need_their_cpus_where_their_gpus_are():
     assert "not in pieces that fit" in lacks(groups(), nodes((64, 0), (2, 3)))
 

@@ -210,11 +210,24 @@ def test_a_cluster_that_is_too_small_fails_in_words_and_keeps_nothing(head, tmp_
 
 
 def test_a_job_trains_on_the_cluster(head, tmp_path):
-    done = run(head, *TINY, f"output.folder={tmp_path}")
+    done = run(head, *TINY, f"output.folder={tmp_path}", "rollout.engines=1", "learner.ranks=1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Cluster of 1 node: 4 cores" in done.stdout
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_rays_own_command_trains_too(head, tmp_path):
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head.dashboard]
+    job = [sys.executable, "-m", "launch.train", *TINY, f"output.folder={tmp_path}"]
+    done = subprocess.run(
+        [*ray, "--working-dir", str(ROOT), "--", *job], env=head.environ, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Cluster of 1 node: 4 cores" in done.stdout
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
+    assert_nothing_left(head)
 
 
 def test_ctrl_c_stops_the_job(head, tmp_path):

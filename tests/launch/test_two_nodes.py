@@ -18,7 +18,7 @@ STEPS = 2
 def observed(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("two_nodes")
     # In a process of its own, because this one may be connected to the Ray of the other tests.
-    command = [sys.executable, str(ROOT / "tests/two_nodes_run.py"), str(folder), f"steps={STEPS}"]
+    command = [sys.executable, str(ROOT / "tests/two_nodes_run.py"), str(folder), f"steps={STEPS}", "rollout.engines=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, json.loads(done.stdout.splitlines()[-1])
@@ -27,7 +27,7 @@ def observed(tmp_path_factory) -> tuple[Path, dict]:
 def test_engines_and_ranks_are_on_different_nodes(observed):
     _, found = observed
     nodes, driver = found["nodes"], found["driver"]
-    assert nodes["engine-0"] == nodes["engine-1"] == driver
+    assert nodes["engine-0"] == driver
     assert nodes["learner-0"] == nodes["learner-1"] != driver
 
 
@@ -49,14 +49,14 @@ def test_model_and_logs_come_home(observed):
     assert (folder / "model" / "tokenizer.json").is_file()
     assert not (folder / "model.partial").exists()
     logs = {path.name: path.stat().st_size for path in (folder / "logs").iterdir()}
-    assert {"engine-0.log", "engine-1.log", "learner-0.log", "learner-1.log"} <= logs.keys()
+    assert {"engine-0.log", "learner-0.log", "learner-1.log"} <= logs.keys()
     assert logs["learner-0.log"] > 0
 
 
 def test_what_the_nodes_lack_is_said_and_nothing_stays_held(observed):
     _, found = observed
     assert (
-        "after 2 s (cluster.start_timeout_s) the run needs 10 CPUs: 8 for learner ranks, 2 for engines; "
+        "after 2 s (cluster.start_timeout_s) the run needs 9 CPUs: 8 for learner ranks, 1 for engines; "
         in (found["refusal"])
     )
     assert "the cluster has 6 on 2 nodes: lower learner.ranks or rollout.engines or add nodes" in found["refusal"]
