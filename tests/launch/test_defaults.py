@@ -28,4 +28,4 @@ def test_every_setting_stands_on_one_line_under_its_name_on_the_command_line():
 def test_nothing_of_this_machine_or_hour_is_in_it():
     assert str(ASSETS.parents[1]) not in PATH.read_text()
     assert FLAT["model.path"] == "${assets:laboratory/${model.width}}"
-    assert FLAT["output.folder"].startswith("runs/${now:")
+    assert FLAT["output.folder"].startswith("${output_root:}runs/${now:")
