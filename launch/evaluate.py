@@ -21,7 +21,7 @@ from launch.logs import log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import model_missing
 from launch.placement import cluster_nodes, engine_group
-from launch.prepare import prepare, verifiers
+from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
 from launch.verdicts import verify
 from reward.pool import RewardPool
@@ -76,7 +76,8 @@ def average_at_k(right: np.ndarray) -> float:
 
 def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
     """Start engines and verifiers only, and evaluate `model.path` on all evaluation sets."""
-    prepared = prepare(config)
+    sets = prepare_evaluation(config)
+    names = {source.verifier for source in evaluation_sources(config.data).values()}
     folder.write_config(config)
     limit_s = config.cluster.start_timeout_s
     with ray_session(config):
@@ -84,7 +85,7 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
         engines = engine_group(config, shares.device)
         with (
             places(shares, [engines], limit_s, partial(print, flush=True)) as held,
-            RewardPool(config.reward, verifiers(config)) as reward,
+            RewardPool(config.reward, names) as reward,
             closing(RolloutPool(config.rollout, shares.device, shares.engine_threads, held[engines.name])) as rollout,
         ):
             actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
@@ -97,7 +98,7 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 calls = rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
                 ray.get(calls, timeout=config.rollout.start_timeout_s)
                 limit = config.rollout.max_new_tokens
-                return evaluate(rollout, reward, prepared.evaluation, config.evaluation, limit, config.seed)
+                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed)
             finally:
                 logs.collect()
 

@@ -8,6 +8,7 @@ from launch.config import RunConfig
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo"),
     "model.width": (64, 96, 160),
+    "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "rollout.adapter": ("auto", "in_process", "async"),
@@ -46,6 +47,7 @@ AT_LEAST_ONE = (
 NOT_NEGATIVE = (
     "seed",
     "algorithm.std_epsilon",
+    "data.heldout",
     "reward.max_failure_share",
     "rollout.top_k",
     "learner.warmup_updates",

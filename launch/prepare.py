@@ -1,14 +1,25 @@
 """Everything that can be known before an actor starts: settings, prompts, their lengths."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from launch.config import ConfigError, RunConfig
 from launch.model_folder import model_folder
 from launch.validate import raise_if_any
-from rollout.prompts import DataError, PromptSource, check_lengths, drop_overlap, load_source
+from launch.validate_data import HELDOUT, TRAIN
+from rollout.config import DataConfig, SourceConfig
+from rollout.mixing import MixedSource
+from rollout.overlap import overlaps, refusal, without_repeats
+from rollout.prompts import PromptSource, check_lengths, load_source
+from rollout.sources import DataError
 from rollout.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -17,22 +28,46 @@ class Prepared:
 
     train          the source of training prompts
     evaluation     prompts of each evaluation set
-    train_prompts  distinct training prompts
+    train_prompts  training prompts of each source
     dropped        training prompts left out because an evaluation set has them
+    repeats        training prompts left out because another is the same
+    unjudged       prompts of any set left out because their row has no reference
     canary         token ids of the prompts that engines and learner score after every sync
     """
 
-    train: PromptSource
+    train: PromptSource | MixedSource
     evaluation: dict[str, list[Prompt]]
-    train_prompts: int
+    train_prompts: dict[str, int]
     dropped: int
+    repeats: int
+    unjudged: int
     canary: list[np.ndarray]
 
     def sentence(self) -> str:
         """What was loaded, for the top of the display."""
         sets = ", ".join(f"{name} {len(prompts)}" for name, prompts in self.evaluation.items())
-        left_out = f" ({self.dropped} left out, they are in an evaluation set)" if self.dropped else ""
-        return f"Prompts: {self.train_prompts} to train on{left_out}; evaluation: {sets}."
+        total = sum(self.train_prompts.values())
+        by_source = ", ".join(f"{name} {count}" for name, count in self.train_prompts.items())
+        mixture = f" ({by_source})" if len(self.train_prompts) > 1 else ""
+        reasons = [f"{self.dropped} left out, they are in an evaluation set"] if self.dropped else []
+        reasons += [f"{self.repeats} left out, they repeat others"] if self.repeats else []
+        reasons += [f"{self.unjudged} left out, they have no reference"] if self.unjudged else []
+        left_out = f" ({'; '.join(reasons)})" if reasons else ""
+        return f"Prompts: {total} to train on{mixture}{left_out}; evaluation: {sets}."
+
+
+def training_sources(data: DataConfig) -> dict[str, SourceConfig]:
+    """The sources to train on by name, held-out rows left out; none for data to measure on only."""
+    if data.train.kind == "none":
+        return {}
+    return {TRAIN: replace(data.train, first_row=data.train.first_row + data.heldout), **data.mix}
+
+
+def evaluation_sources(data: DataConfig) -> dict[str, SourceConfig]:
+    """The sets to measure on by name, the held-out rows of the training source first."""
+    if not data.heldout:
+        return dict(data.evaluation)
+    return {HELDOUT: replace(data.train, rows=data.heldout), **data.evaluation}
 
 
 def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
@@ -48,24 +83,106 @@ def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
 
 def verifiers(config: RunConfig) -> set[str]:
     """Names of all verifiers the data of a run asks for."""
-    return {source.verifier for source in (config.data.train, *config.data.evaluation.values())}
+    sources = [*training_sources(config.data).values(), *evaluation_sources(config.data).values()]
+    return {source.verifier for source in sources}
 
 
 def prepare(config: RunConfig) -> Prepared:
     """Check the configuration, load and check all prompts. Raises ConfigError with every problem it can see at once."""
     raise_if_any(config)
+    data, sources = config.data, training_sources(config.data)
+    try:
+        tokenizer = _tokenizer(config)
+        evaluation, unmeasured = _load(data, evaluation_sources(data), tokenizer)
+        loaded, untrained = _load(data, sources, tokenizer)
+        kept, dropped = _without_overlap(data, loaded, evaluation)
+        train = _without_repeats(sources, kept)
+        _check_lengths(config, [*train.values(), *evaluation.values()])
+        source = _source(config, train)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    counts = {name: len(prompts) for name, prompts in train.items()}
+    canary = canary_sequences([p for prompts in train.values() for p in prompts], config.rollout.canary_prompts)
+    repeats, unjudged = _count(kept) - _count(train), unmeasured + untrained
+    return Prepared(source, evaluation, counts, dropped, repeats, unjudged, canary)
+
+
+def prepare_evaluation(config: RunConfig) -> dict[str, list[Prompt]]:
+    """The prompts of each evaluation set, for a run that does not train. Raises ConfigError."""
+    raise_if_any(config, training=False)
+    try:
+        evaluation, _ = _load(config.data, evaluation_sources(config.data), _tokenizer(config))
+        _check_lengths(config, list(evaluation.values()))
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    return evaluation
+
+
+def _tokenizer(config: RunConfig) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     folder = model_folder(config.model.path)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.model.trust_remote_code)
-    limit = config.model.context_tokens - config.rollout.max_new_tokens
-    try:
-        evaluation = {name: load_source(name, source, tokenizer) for name, source in config.data.evaluation.items()}
-        train, dropped = drop_overlap(load_source("train", config.data.train, tokenizer), evaluation.values())
-        for prompts in [train, *evaluation.values()]:
-            check_lengths(prompts, limit)
-        source = PromptSource(train, config.rollout.prompts_per_step, config.data.shuffle, config.seed)
-    except DataError as error:
-        raise ConfigError(str(error)) from error
-    canary = canary_sequences(train, config.rollout.canary_prompts)
-    return Prepared(source, evaluation, len(train), dropped, canary)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=config.model.trust_remote_code)
+
+
+def _load(
+    data: DataConfig, sources: Mapping[str, SourceConfig], tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[dict[str, list[Prompt]], int]:
+    """The prompts of each source that have a reference, and how many have none."""
+    loaded = {name: load_source(name, source, tokenizer, data.chat, data.system) for name, source in sources.items()}
+    judged = {name: [prompt for prompt in prompts if prompt.gold is not None] for name, prompts in loaded.items()}
+    return judged, _count(loaded) - _count(judged)
+
+
+def _without_overlap(
+    data: DataConfig, train: Mapping[str, list[Prompt]], evaluation: Mapping[str, list[Prompt]]
+) -> tuple[dict[str, list[Prompt]], int]:
+    """Training prompts without those of evaluation sets, and how many were left out.
+
+    Raises DataError where data.overlap refuses them. What repeats within one file, or within a procedural task, is no
+    sign of a mistake: there the split is our own, and the rows are always left out.
+    """
+    training, measured = training_sources(data), evaluation_sources(data)
+    kept, dropped = {}, 0
+    refused: dict[str, list[Prompt]] = {}
+    for name, prompts in train.items():
+        found = overlaps(prompts, evaluation)
+        for other, same in found.items():
+            if data.overlap == "refuse" and _origin(training[name]) != _origin(measured[other]):
+                refused.setdefault(other, []).extend(same)
+        leave_out = {prompt.uid for same in found.values() for prompt in same}
+        kept[name] = [prompt for prompt in prompts if prompt.uid not in leave_out]
+        dropped += len(leave_out)
+    if refused:
+        raise DataError(refusal(refused))
+    return kept, dropped
+
+
+def _origin(source: SourceConfig) -> str:
+    return source.kind if source.path is None else str(Path(source.path).resolve())
+
+
+def _without_repeats(sources: Mapping[str, SourceConfig], train: Mapping[str, list[Prompt]]) -> dict[str, list[Prompt]]:
+    """Training prompts without repeats across all files. A procedural task repeats as often as it is drawn to."""
+    files = (prompt for name, prompts in train.items() if sources[name].kind == "file" for prompt in prompts)
+    first = {prompt.uid for prompt in without_repeats(files)}
+    return {
+        name: [prompt for prompt in prompts if sources[name].kind != "file" or prompt.uid in first]
+        for name, prompts in train.items()
+    }
+
+
+def _check_lengths(config: RunConfig, sets: Sequence[list[Prompt]]) -> None:
+    for prompts in sets:
+        check_lengths(prompts, config.model.context_tokens - config.rollout.max_new_tokens)
+
+
+def _source(config: RunConfig, train: Mapping[str, list[Prompt]]) -> PromptSource | MixedSource:
+    data, per_step = config.data, config.rollout.prompts_per_step
+    if len(train) == 1:
+        return PromptSource(train[TRAIN], per_step, data.shuffle, config.seed)
+    return MixedSource(train, data.weights, per_step, data.shuffle, config.seed)
+
+
+def _count(sets: Mapping[str, Sequence[Prompt]]) -> int:
+    return sum(len(prompts) for prompts in sets.values())

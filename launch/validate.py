@@ -5,21 +5,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
 from launch.model_folder import problems
 from launch.ray_job import is_copy
-from reward.verifiers import UnknownVerifier, import_path
-from rollout.config import SourceConfig
+from launch.validate_data import evaluation_problems, training_problems
 
 GROUP_RELATIVE = ("grpo", "rloo")
-SOURCE_KINDS = {
-    "reasoning_gym": ("task", "seed", "rows"),
-    "jsonl": ("path", "prompt_field", "gold_field"),
-}
 
 
 @dataclass(frozen=True)
@@ -40,15 +34,18 @@ class Implied:
     total_updates: int
 
 
-def raise_if_any(config: RunConfig) -> None:
+def raise_if_any(config: RunConfig, training: bool = True) -> None:
     """Raise one ConfigError with everything `check` found, a sentence a line."""
-    errors = check(config)
+    errors = check(config, training)
     if errors:
         raise ConfigError("\n".join(errors))
 
 
-def check(config: RunConfig) -> list[str]:
-    """All reasons why a run cannot have these settings, each a sentence that names the setting to change."""
+def check(config: RunConfig, training: bool = True) -> list[str]:
+    """All reasons why a run cannot have these settings, each a sentence that names the setting to change.
+
+    Without `training` the sources to train on are not looked at: the run only evaluates.
+    """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
     fits = [] if beyond else [*_batches(config), *_tokens(config)]
@@ -60,7 +57,8 @@ def check(config: RunConfig) -> list[str]:
         *_offloading(config),
         *_cluster(config),
         *problems(config.model),
-        *_data(config),
+        *evaluation_problems(config.data),
+        *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
     ]
 
 
@@ -179,54 +177,6 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
-
-
-def _data(config: RunConfig) -> Iterator[str]:
-    sources = {"data.train": config.data.train}
-    for name, source in config.data.evaluation.items():
-        sources[f"data.evaluation.{name}"] = source
-        if name == "train" or "/" in name:
-            yield f"data.evaluation.{name}: prompts are named after their set, so it cannot be train or hold a slash."
-    for setting, source in sources.items():
-        yield from _source(setting, source)
-    for (first, one), (second, other) in combinations(sources.items(), 2):
-        if _share_rows(one, other):
-            yield (
-                f"{second}.seed = {other.seed} repeats rows of {first}, whose seed is {one.seed}: row i of a "
-                "reasoning-gym task is drawn from seed + i, so the seeds have to lie further apart than the rows."
-            )
-    rows, step = config.data.train.rows, config.rollout.prompts_per_step
-    if rows is not None and rows < step:
-        yield f"rollout.prompts_per_step = {step} is more than data.train.rows = {rows}."
-
-
-def _source(setting: str, source: SourceConfig) -> Iterator[str]:
-    if source.kind not in SOURCE_KINDS:
-        yield f"{setting}.kind = {source.kind} is not one of {', '.join(SOURCE_KINDS)}."
-        return
-    for field in SOURCE_KINDS[source.kind]:
-        if getattr(source, field) is None:
-            yield f"{setting}.{field} is needed for kind {source.kind}."
-    if source.kind == "jsonl" and source.path is not None and not Path(source.path).is_file():
-        yield f"{setting}.path: there is no file {source.path}."
-    if "{prompt}" not in source.template:
-        yield f"{setting}.template has no {{prompt}} in it, so every prompt would read the same."
-    if source.first_row < 0:
-        yield f"{setting}.first_row = {source.first_row} must not be negative."
-    if source.rows is not None and source.rows < 1:
-        yield f"{setting}.rows = {source.rows} has to be at least 1."
-    try:
-        import_path(source.verifier)
-    except UnknownVerifier as error:
-        yield f"{setting}.verifier: {error}."
-
-
-def _share_rows(one: SourceConfig, other: SourceConfig) -> bool:
-    if one.seed is None or one.rows is None or other.seed is None or other.rows is None:
-        return False
-    same_task = (one.kind, one.task, one.parameters) == (other.kind, other.task, other.parameters)
-    begin, other_begin = one.seed + one.first_row, other.seed + other.first_row
-    return same_task and begin < other_begin + other.rows and other_begin < begin + one.rows
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

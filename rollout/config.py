@@ -6,29 +6,37 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One set of prompts: a procedural reasoning-gym task, or rows of a JSONL file."""
+    """One set of prompts: a procedural reasoning-gym task, or rows of a file or folder; none, only for training."""
 
-    kind: str  # reasoning_gym | jsonl
+    kind: str  # reasoning_gym | file | none (nothing to train on)
     verifier: str
-    template: str  # with {prompt}
+    template: str  # with {prompt}, perhaps {row.<path>}
     first_row: int
     rows: int | None
     task: str | None
     parameters: dict[str, Any]
     seed: int | None
     path: str | None
-    prompt_field: str | None
-    gold_field: str | None
+    prompt_field: Any  # a path within the row, or a list of them
+    prompt_wrapper: str | None  # with {prompt}
+    gold_field: Any  # a path within the row, or a mapping of names to paths
     gold_after: str | None
+    no_reference: str  # refuse | drop
 
 
 @dataclass(frozen=True)
 class DataConfig:
     name: str
     path: str | None
-    shuffle: bool
     train: SourceConfig
+    heldout: int
+    mix: dict[str, SourceConfig]
+    weights: dict[str, float]
     evaluation: dict[str, SourceConfig]
+    overlap: str  # refuse | drop
+    shuffle: bool
+    chat: bool
+    system: str | None
 
 
 @dataclass(frozen=True)

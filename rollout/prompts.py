@@ -1,62 +1,68 @@
 """Prompts of a run: read from their source, checked, and handed out in a reproducible order."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rollout.config import SourceConfig
+from rollout.fields import Message, filled, gold_of, messages_of, paths
+from rollout.overlap import normalised
+from rollout.procedural import reasoning_gym_rows
 from rollout.seeds import keyed_hash
+from rollout.sources import DataError, Row, read_rows
 from rollout.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
-class DataError(ValueError):
-    """A source of prompts that cannot be used as it is. The message names the file and the row."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    row: int
-    question: str
-    gold: Any
+# What a source of each kind cannot be read without.
+NEEDED = {"reasoning_gym": ("task", "seed", "rows"), "file": ("path", "prompt_field", "gold_field")}
 
 
-def load_source(name: str, source: SourceConfig, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
-    """The prompts of `source`, template applied, tokenized without special tokens; uids are "<name>/<row>".
+def load_source(
+    name: str,
+    source: SourceConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: bool = False,
+    system: str | None = None,
+) -> list[Prompt]:
+    """The prompts of `source`, templates applied, tokenized without special tokens; uids are "<name>/<row>".
 
-    Raises DataError.
+    With `chat` the tokenizer's own chat template is applied too, `system` being the system's message. Raises DataError.
     """
-    readers = {"reasoning_gym": _reasoning_gym_rows, "jsonl": _jsonl_rows}
-    rows = list(readers[source.kind](name, source))
-    if not rows:
-        what = f"no row {source.first_row} or later" if source.first_row else "no rows"
-        raise DataError(f"{name}: {source.path} has {what}.")
-    if source.rows is not None and len(rows) < source.rows:
+    for field in NEEDED[source.kind]:
+        if getattr(source, field) is None:
+            raise DataError(f"{name}: {field} is needed for kind {source.kind}.")
+    if chat and getattr(tokenizer, "chat_template", None) is None:
         raise DataError(
-            f"{name}: {source.path} has {len(rows)} rows from row {source.first_row} on, and rows = {source.rows} asks "
-            "for more; lower rows, or set it to null to take all."
+            "data.chat = true needs the chat template of the tokenizer, and that of model.path has none: set "
+            "data.chat=false, or take a model that comes with one."
         )
-    # Not str.format: questions and templates hold braces of their own, as in \boxed{}.
-    texts = [source.template.replace("{prompt}", row.question) for row in rows]
+    texts, golds, identities, numbers = [], [], [], []
+    for row, messages, gold in _tasks(name, source):
+        question = messages[-1]["content"]
+        messages[-1]["content"] = filled(source.template, question, row)
+        texts.append(_chat_text(row, messages, system, tokenizer) if chat else _plain_text(row, messages))
+        # Procedural questions differ in what normalising takes away, such as the signs of a sum.
+        identities.append(question if source.kind == "reasoning_gym" else normalised(question))
+        golds.append(gold)
+        numbers.append(row.number)
+    _check_count(name, source, len(texts))
     token_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [
         Prompt(
-            uid=f"{name}/{row.row}",
+            uid=f"{name}/{number}",
             text=text,
             token_ids=np.asarray(ids, dtype=np.int32),
             source=name,
             verifier=source.verifier,
-            gold=row.gold,
+            gold=gold,
             metadata={},
+            identity=identity,
         )
-        for row, text, ids in zip(rows, texts, token_ids, strict=True)
+        for number, text, ids, gold, identity in zip(numbers, texts, token_ids, golds, identities, strict=True)
     ]
 
 
@@ -68,13 +74,6 @@ def check_lengths(prompts: Iterable[Prompt], limit: int) -> None:
                 f"Prompt {prompt.uid} has {len(prompt.token_ids)} tokens, and the context leaves {limit} beside the "
                 "response: raise model.context_tokens, lower rollout.max_new_tokens, or leave the row out."
             )
-
-
-def drop_overlap(train: Sequence[Prompt], evaluation: Iterable[Sequence[Prompt]]) -> tuple[list[Prompt], int]:
-    """Training prompts whose text is in no evaluation set, and how many were left out."""
-    held_out = {prompt.text for prompts in evaluation for prompt in prompts}
-    kept = [prompt for prompt in train if prompt.text not in held_out]
-    return kept, len(train) - len(kept)
 
 
 class PromptSource:
@@ -100,7 +99,11 @@ class PromptSource:
 
     def next(self) -> list[Prompt]:
         """The prompts of the next step."""
-        end = self._position + self._prompts_per_step
+        return self.take(self._prompts_per_step)
+
+    def take(self, count: int) -> list[Prompt]:
+        """The next `count` prompts, at most as many as there are, for a step that takes fewer than `next`."""
+        end = self._position + count
         uids = self._order[self._position : end]
         self._position = end
         if end > len(self._order):
@@ -142,87 +145,44 @@ class PromptSource:
         return keyed_hash("prompts", self._shuffle, self._seed, *uids, *texts)
 
 
-def _reasoning_gym_rows(name: str, source: SourceConfig) -> Iterator[_Row]:
-    # Imported here because its 106 tasks take a second that runs on files need not spend.
-    import reasoning_gym
+def _tasks(name: str, source: SourceConfig) -> Iterator[tuple[Row, list[Message], Any]]:
+    """Each row with its question as a chat, and its reference."""
+    if source.kind == "reasoning_gym":
+        for row in reasoning_gym_rows(name, source):
+            question = row.fields["question"]
+            yield row, [{"role": "user", "content": question}], {"task": source.task, "entry": row.fields}
+    else:
+        for row in read_rows(Path(str(source.path)), source.first_row, source.rows, paths(source)):
+            yield row, messages_of(row, source), gold_of(row, source)
 
-    task, seed, rows = (_needed(name, source, field) for field in ("task", "seed", "rows"))
-    size = source.first_row + rows
+
+def _plain_text(row: Row, messages: Sequence[Message]) -> str:
+    if len(messages) > 1:
+        raise DataError(f"{row.where} holds a chat of {len(messages)} messages; give data.chat=true.")
+    return messages[0]["content"]
+
+
+def _chat_text(row: Row, messages: list[Message], system: str | None, tokenizer: "PreTrainedTokenizerBase") -> str:
+    from jinja2 import TemplateError
+
+    if system is not None:
+        rest = messages[1:] if messages[0]["role"] == "system" else messages
+        messages = [{"role": "system", "content": system}, *rest]
+    # White space at the end belongs to prompts that a base model continues.
+    messages = [*messages[:-1], messages[-1] | {"content": messages[-1]["content"].rstrip()}]
     try:
-        dataset = reasoning_gym.create_dataset(task, size=size, seed=seed, **source.parameters)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise DataError(f"{name}: reasoning-gym refuses {task} with {source.parameters}: {error}.") from error
-    for row in range(source.first_row, size):
-        entry = dataset[row]
-        try:
-            # Tuples become lists here, so that the gold is the same before and after it was stored.
-            entry = json.loads(json.dumps(entry))
-        except TypeError as error:
-            raise DataError(f"{name}: row {row} of reasoning-gym's {task} is not JSON: {error}.") from error
-        yield _Row(row, entry["question"], {"task": task, "entry": entry})
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except (TemplateError, ValueError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise DataError(f"{row.where}: the chat template refuses the messages ({roles}): {error}.") from error
 
 
-def _jsonl_rows(name: str, source: SourceConfig) -> Iterator[_Row]:
-    path = Path(_needed(name, source, "path"))
-    prompt_field, gold_field = _needed(name, source, "prompt_field"), _needed(name, source, "gold_field")
-    if not path.is_file():
-        raise DataError(f"{name}: there is no file {path}.")
-    end = None if source.rows is None else source.first_row + source.rows
-    with path.open("rb") as file:
-        # Blank lines are no rows, so rows are counted without them and lines with them.
-        lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-        for row, (number, line) in islice(enumerate(lines), source.first_row, end):
-            fields = _parse(path, number, line)
-            where = f"{path}, row {row}"
-            gold = _gold(where, fields, gold_field, source.gold_after)
-            yield _Row(row, _question(where, fields, prompt_field), gold)
-
-
-def _needed(name: str, source: SourceConfig, field: str) -> Any:
-    value = getattr(source, field)
-    if value is None:
-        raise DataError(f"{name}: {field} is needed for kind {source.kind}.")
-    return value
-
-
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(line.decode().strip())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line {number} is not UTF-8: {error.reason} at byte {error.start}.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}.") from error
-    if not isinstance(fields, dict):
-        raise DataError(f"{path}, line {number} is not a JSON object but {type(fields).__name__}.")
-    return fields
-
-
-def _question(where: str, fields: dict[str, Any], field: str) -> str:
-    question = _field(where, fields, field)
-    if not isinstance(question, str):
-        raise DataError(f"{where}: field {field!r} is not text but {type(question).__name__}.")
-    if not question.strip():
-        raise DataError(f"{where}: field {field!r} is empty.")
-    return question
-
-
-def _gold(where: str, fields: dict[str, Any], field: str, after: str | None) -> str:
-    gold = _field(where, fields, field)
-    if isinstance(gold, int | float) and not isinstance(gold, bool):
-        gold = f"{gold:.15g}"
-    if not isinstance(gold, str):
-        raise DataError(f"{where}: field {field!r} is neither text nor a number but {type(gold).__name__}.")
-    if after is not None:
-        _, marker, gold = gold.rpartition(after)
-        if not marker:
-            raise DataError(f"{where}: {after!r} is not in field {field!r}.")
-    gold = gold.strip()
-    if not gold:
-        raise DataError(f"{where}: field {field!r} holds no reference.")
-    return gold
-
-
-def _field(where: str, fields: dict[str, Any], field: str) -> Any:
-    if field not in fields:
-        raise DataError(f"{where} has no field {field!r}; its fields are {', '.join(fields)}.")
-    return fields[field]
+def _check_count(name: str, source: SourceConfig, count: int) -> None:
+    if not count:
+        what = f"no row {source.first_row} or later" if source.first_row else "no rows"
+        raise DataError(f"{name}: {source.path} has {what}.")
+    if source.rows is not None and count < source.rows:
+        raise DataError(
+            f"{name}: {source.path} has {count} rows from row {source.first_row} on, and rows = {source.rows} asks "
+            "for more; lower rows, or set it to null to take all."
+        )

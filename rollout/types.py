@@ -25,8 +25,9 @@ class Prompt:
     token_ids  int32 [prompt tokens] of `text`
     source     name of the data set, for metrics per source
     verifier   name of the verifier that judges responses
-    gold       reference in the verifier's own form (JSON values)
+    gold       reference in the verifier's own form (JSON values); None where the row has none, and is to be dropped
     metadata   whatever the source attaches for its verifier (JSON values)
+    identity   prompts with the same one are the same task, whatever their template, set and row
     """
 
     uid: str
@@ -36,6 +37,7 @@ class Prompt:
     verifier: str
     gold: Any
     metadata: Mapping[str, Any]
+    identity: str
 
 
 @dataclass(frozen=True)

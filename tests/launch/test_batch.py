@@ -16,7 +16,7 @@ DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=
 
 
 def prompt(uid, tokens):
-    return Prompt(uid, "", np.array(tokens, np.int32), source="s", verifier="v", gold=None, metadata={})
+    return Prompt(uid, "", np.array(tokens, np.int32), source="s", verifier="v", gold=None, metadata={}, identity="")
 
 
 def response(uid, tokens, logprobs, finish=FinishReason.STOP, versions=((0, 0),)):

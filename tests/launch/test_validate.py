@@ -229,12 +229,12 @@ def test_a_source_that_lacks_what_its_kind_needs(config, file_config):
         "data.train.task is needed for kind reasoning_gym.",
         "data.train.seed is needed for kind reasoning_gym.",
     ]
-    assert errors(file_config, data__train__gold_field=None) == ["data.train.gold_field is needed for kind jsonl."]
+    assert errors(file_config, data__train__gold_field=None) == ["data.train.gold_field is needed for kind file."]
 
 
 def test_a_source_with_wrong_values(config):
     assert errors(config, data__train__kind="parquet") == [
-        "data.train.kind = parquet is not one of reasoning_gym, jsonl."
+        "data.train.kind = parquet is not one of reasoning_gym, file."
     ]
     assert errors(config, data__evaluation__heldout__template="question") == [
         "data.evaluation.heldout.template has no {prompt} in it, so every prompt would read the same."

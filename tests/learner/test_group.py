@@ -264,12 +264,19 @@ def expected(tmp_path_factory) -> dict[str, Expected]:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_path):
+    def offloads(worker) -> tuple[bool, bool]:
+        engine = worker.model.engine
+        return bool(engine.zero_cpu_offload()), bool(engine.zero_offload_param())
+
     truth = expected[layout.model]
     size = truth.batch.lengths.size
     order = np.random.default_rng(1).permutation(size) if layout.shuffled else np.arange(size)
     batch = take(truth.batch, order)
     index = truth.batch.response_index(order)
-    with started(settings(layout, truth.max_grad_norm), truth.folder) as group:
+    config = settings(layout, truth.max_grad_norm)
+    with started(config, truth.folder) as group:
+        wanted = config.learner.offload_optimizer, config.learner.offload_parameters
+        assert ray.get(group.actors[0].__ray_call__.remote(offloads), timeout=60) == wanted
         logprobs, entropies = group.score(batch)
         np.testing.assert_allclose(logprobs, truth.logprobs[index], atol=3e-5)
         np.testing.assert_allclose(entropies, truth.entropies[index], atol=3e-5)

@@ -48,7 +48,7 @@ def pool(request):
 def prompts() -> list[Prompt]:
     rng = np.random.default_rng(0)
     ids = [rng.integers(10, 200, size).astype(np.int32) for size in (5, 12, 30)]
-    return [Prompt(f"p/{i}", "", tokens, "p", "none", None, {}) for i, tokens in enumerate(ids)]
+    return [Prompt(f"p/{i}", "", tokens, "p", "none", None, {}, "") for i, tokens in enumerate(ids)]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def send(actor, parameters: dict[str, torch.Tensor], version: int) -> None:
 
 
 def test_a_prompt_past_the_context_is_refused_and_the_engine_goes_on(pool, prompts):
-    long = Prompt("long", "", np.full(300, 20, np.int32), "p", "none", None, {})
+    long = Prompt("long", "", np.full(300, 20, np.int32), "p", "none", None, {}, "")
     with pytest.raises(ray.exceptions.RayTaskError, match="256"):
         pool.generate([long, prompts[0]], 1, SAMPLING, seed=0, step=0)
     assert pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0].token_ids.size

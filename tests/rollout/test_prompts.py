@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rollout.config import SourceConfig
-from rollout.prompts import DataError, PromptSource, check_lengths, drop_overlap, load_source
+from rollout.prompts import PromptSource, check_lengths, load_source
+from rollout.sources import DataError
 from rollout.types import Prompt
 
 GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k" / "train.jsonl"
@@ -20,6 +21,8 @@ GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k" / "tra
 
 class ByteTokenizer:
     """One token a byte; refuses to be asked for special tokens, and counts its calls."""
+
+    chat_template: str | None = None
 
     def __init__(self):
         self.calls = 0
@@ -30,9 +33,9 @@ class ByteTokenizer:
         return {"input_ids": [list(text.encode()) for text in texts]}
 
 
-def jsonl_source(file: os.PathLike | str, **changes) -> SourceConfig:
+def file_source(file: os.PathLike | str, **changes) -> SourceConfig:
     source = SourceConfig(
-        kind="jsonl",
+        kind="file",
         verifier="maths",
         template="{prompt}\n",
         first_row=0,
@@ -42,8 +45,10 @@ def jsonl_source(file: os.PathLike | str, **changes) -> SourceConfig:
         seed=None,
         path=str(file),
         prompt_field="question",
+        prompt_wrapper=None,
         gold_field="answer",
         gold_after="####",
+        no_reference="refuse",
     )
     return replace(source, **changes)
 
@@ -60,8 +65,10 @@ def gym_source(**changes) -> SourceConfig:
         seed=5,
         path=None,
         prompt_field=None,
+        prompt_wrapper=None,
         gold_field=None,
         gold_after=None,
+        no_reference="refuse",
     )
     return replace(source, **changes)
 
@@ -72,7 +79,7 @@ def write(path: Path, *rows) -> Path:
 
 
 def prompt(uid: str, text: str = "text", tokens: int = 4) -> Prompt:
-    return Prompt(uid, text, np.zeros(tokens, np.int32), "train", "maths", "1", {})
+    return Prompt(uid, text, np.zeros(tokens, np.int32), "train", "maths", "1", {}, text)
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -86,7 +93,7 @@ def test_rows_of_a_file(tmp_path):
         {"question": "braces {x} {prompt}?", "answer": "#### \\frac{1}{2}"},
     )
     tokenizer = ByteTokenizer()
-    source = jsonl_source(file, template="Q: {prompt} Use \\boxed{}.\n")
+    source = file_source(file, template="Q: {prompt} Use \\boxed{}.\n")
     first, second = load_source("train", source, tokenizer)
     assert tokenizer.calls == 1
     assert (first.uid, first.source, first.verifier, first.gold) == ("train/0", "train", "maths", "2")
@@ -100,14 +107,14 @@ def test_rows_of_a_file(tmp_path):
 def test_a_slice_keeps_the_rows_of_the_file_in_the_uids(tmp_path):
     rows = [{"question": f"q{row}", "answer": f"#### {row}"} for row in range(6)]
     file = write(tmp_path / "a.jsonl", *rows[:3], "", *rows[3:])
-    loaded = load_source("train", jsonl_source(file, first_row=2, rows=3), ByteTokenizer())
+    loaded = load_source("train", file_source(file, first_row=2, rows=3), ByteTokenizer())
     assert [(row.uid, row.gold) for row in loaded] == [("train/2", "2"), ("train/3", "3"), ("train/4", "4")]
-    assert len(load_source("train", jsonl_source(file, first_row=2), ByteTokenizer())) == 4
+    assert len(load_source("train", file_source(file, first_row=2), ByteTokenizer())) == 4
 
 
 def test_numbers_are_references(tmp_path):
     file = write(tmp_path / "a.jsonl", *({"question": "q", "answer": number} for number in (27.0, 12, 0.5, "7 ")))
-    loaded = load_source("train", jsonl_source(file, gold_after=None), ByteTokenizer())
+    loaded = load_source("train", file_source(file, gold_after=None), ByteTokenizer())
     assert [row.gold for row in loaded] == ["27", "12", "0.5", "7"]
 
 
@@ -126,7 +133,11 @@ GOOD = {"question": "q", "answer": "#### 1"}
         ),
         ([{"question": "q"}], {}, "{file}, row 0 has no field 'answer'; its fields are question."),
         ([GOOD, {"question": "q", "answer": "1"}], {}, "{file}, row 1: '####' is not in field 'answer'."),
-        ([{"question": "q", "answer": "1 ####  "}], {}, "{file}, row 0: field 'answer' holds no reference."),
+        (
+            [{"question": "q", "answer": "1 ####  "}],
+            {},
+            "{file}, row 0: field 'answer' holds no reference; no_reference=drop leaves such rows out.",
+        ),
         ([{"question": 3, "answer": "#### 1"}], {}, "{file}, row 0: field 'question' is not text but int."),
         ([{"question": " ", "answer": "#### 1"}], {}, "{file}, row 0: field 'question' is empty."),
         (
@@ -142,14 +153,14 @@ GOOD = {"question": "q", "answer": "#### 1"}
             "train: {file} has 2 rows from row 0 on, and rows = 3 asks for more; "
             "lower rows, or set it to null to take all.",
         ),
-        ([GOOD], {"path": None}, "train: path is needed for kind jsonl."),
-        ([GOOD], {"path": "/no/such.jsonl"}, "train: there is no file /no/such.jsonl."),
+        ([GOOD], {"path": None}, "train: path is needed for kind file."),
+        ([GOOD], {"path": "/no/such.jsonl"}, "there is no file /no/such.jsonl."),
     ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path, rows, changes, sentence):
     file = write(tmp_path / "a.jsonl", *rows)
     with pytest.raises(DataError) as caught:
-        load_source("train", jsonl_source(file, **changes), ByteTokenizer())
+        load_source("train", file_source(file, **changes), ByteTokenizer())
     assert str(caught.value) == sentence.replace("{file}", str(file))
 
 
@@ -157,18 +168,18 @@ def test_a_file_that_is_not_utf8(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_bytes(json.dumps(GOOD).encode() + b'\n{"question": "\xff"}\n')
     with pytest.raises(DataError, match="line 2 is not UTF-8: invalid start byte at byte 14"):
-        load_source("train", jsonl_source(file), ByteTokenizer())
+        load_source("train", file_source(file), ByteTokenizer())
 
 
 def test_bad_rows_outside_the_slice_do_no_harm(tmp_path):
     file = write(tmp_path / "a.jsonl", "broken", GOOD, "broken")
-    assert len(load_source("train", jsonl_source(file, first_row=1, rows=1), ByteTokenizer())) == 1
+    assert len(load_source("train", file_source(file, first_row=1, rows=1), ByteTokenizer())) == 1
 
 
 def test_gsm8k():
     if not GSM8K.is_file():
         pytest.skip(f"GSM8K is not at {GSM8K}")
-    loaded = load_source("train", jsonl_source(GSM8K), ByteTokenizer())
+    loaded = load_source("train", file_source(GSM8K), ByteTokenizer())
     assert len(loaded) == 7473
     assert len({row.uid for row in loaded}) == 7473
     assert loaded[0].text.startswith("Natalia sold clips to 48 of her friends in April")
@@ -226,14 +237,6 @@ def test_a_prompt_longer_than_the_context_leaves_room_for():
         "Prompt train/4 has 11 tokens, and the context leaves 10 beside the response: "
         "raise model.context_tokens, lower rollout.max_new_tokens, or leave the row out."
     )
-
-
-def test_training_prompts_of_an_evaluation_set_are_dropped():
-    train = [prompt("train/0", "a"), prompt("train/1", "b"), prompt("train/2", "c"), prompt("train/3", "b")]
-    kept, dropped = drop_overlap(train, [[prompt("x/0", "b")], [prompt("y/0", "c"), prompt("y/1", "z")]])
-    assert [row.uid for row in kept] == ["train/0"]
-    assert dropped == 3
-    assert drop_overlap(train, []) == (train, 0)
 
 
 def steps(source: PromptSource, count: int) -> list[list[str]]:
