@@ -11,19 +11,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import ray
 
 from launch.cluster import divide, is_joined, places, ray_session
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.failures import FAILURES, sentence
-from launch.graph import StartFailed
+from launch.graph import StartFailed, wait_started
 from launch.logs import log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import model_missing
 from launch.placement import cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
-from launch.verdicts import verify
+from launch.verdicts import NothingJudged, verify
+from reward.policy import FailurePolicy, apply_failure_policy
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 from rollout.types import FinishReason, Prompt, Sampling
@@ -39,16 +39,19 @@ def evaluate(
     config: EvaluationConfig,
     max_new_tokens: int,
     seed: int,
+    max_failure_share: float,
 ) -> dict[str, float]:
     """For each set: avg@k, the mean over prompts of the share of its k responses that are right, with k beside it.
 
-    A response whose verifier failed is left out of its prompt's mean; `failed` counts them.
+    A response whose verifier failed is left out of its prompt's mean; `failed` counts them. Raises `TooManyFailures`
+    where more than `max_failure_share` of a set failed.
     """
     row: dict[str, float] = {}
     sampling = Sampling(config.temperature, config.top_p, config.top_k, max_new_tokens)
     for name, prompts in sets.items():
         groups = rollout.generate(prompts, config.samples_per_prompt, sampling, seed, EVALUATION_STEP)
         verdicts = verify(reward, prompts, groups)
+        apply_failure_policy(verdicts, FailurePolicy.EXCLUDE, max_failure_share)
         responses = [response for group in groups for response in group]
         right = np.array([np.nan if v.score is None else float(v.score == 1.0) for v in verdicts])
         row |= {
@@ -64,11 +67,11 @@ def evaluate(
 def average_at_k(right: np.ndarray) -> float:
     """Mean over prompts of the mean over their responses [prompts, k]; NaN entries are left out of both.
 
-    Raises ValueError where no response has a verdict.
+    Raises `NothingJudged` where no response has a verdict.
     """
     judged = ~np.isnan(right)
     if not judged.any():
-        raise ValueError("no response of the evaluation set has a verdict, so there is no accuracy to report")
+        raise NothingJudged("no response of the evaluation set has a verdict: every verifier failed")
     has_any = judged.any(axis=1)
     means = np.nansum(right[has_any], axis=1) / judged[has_any].sum(axis=1)
     return float(means.mean())
@@ -96,9 +99,10 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 if problem := model_missing(actors, path, limit_s):
                     raise StartFailed(problem)
                 calls = rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
-                ray.get(calls, timeout=config.rollout.start_timeout_s)
+                wait_started(dict(zip(actors, calls, strict=True)), config.rollout.start_timeout_s, folder.logs)
                 limit = config.rollout.max_new_tokens
-                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed)
+                share = config.reward.max_failure_share
+                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed, share)
             finally:
                 logs.collect()
 

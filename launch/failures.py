@@ -7,8 +7,10 @@ from launch.canary import CanaryMismatch
 from launch.graph import StartFailed
 from launch.placement import ClusterTooSmall
 from launch.run_folder import RunFolderError
+from launch.verdicts import NothingJudged
 from learner.group import LearnerFailed
 from reward.policy import TooManyFailures
+from reward.verifiers import VerifierImportError
 from rollout.pool import RolloutFailed
 
 # What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
@@ -17,11 +19,13 @@ FAILURES = (
     ClusterTooSmall,
     FloatingPointError,
     LearnerFailed,
+    NothingJudged,
     NothingToTrain,
     RolloutFailed,
     RunFolderError,
     StartFailed,
     TooManyFailures,
+    VerifierImportError,
     ConnectionError,
     TimeoutError,
     ray.exceptions.RayError,

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import ray
 from launch.canary import CanaryResult, prove
 from launch.cluster import Shares
 from launch.config import RunConfig
-from launch.logs import ActorLogs, log_to_files
+from launch.logs import ActorLogs, log_reward_worker, log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import Place, fetch, here, model_missing, new_folder, where
 from launch.placement import ENGINES, RANKS
@@ -44,7 +45,7 @@ class Graph:
         self._logs = logs
         self._actor_logs = ActorLogs(logs, {})
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
-        self.reward = RewardPool(config.reward, verifiers)
+        self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
         self.learner = LearnerGroup(
             config.learner,
@@ -62,11 +63,15 @@ class Graph:
         config, model = self._config, self._config.model
         engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
         ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
+        judges = {f"reward-{i}": actor for i, actor in enumerate(self.reward.actors)}
         say("starting the actors")
         path = model_folder(model.path)
         try:
-            self._actor_logs = log_to_files(engines | ranks, self._logs, config.cluster.start_timeout_s)
+            self._actor_logs = log_to_files(engines | ranks | judges, self._logs, config.cluster.start_timeout_s)
             problem = model_missing(engines | ranks, path, config.cluster.start_timeout_s)
+        except ray.exceptions.GetTimeoutError:
+            limit_s = config.cluster.start_timeout_s
+            problem = f"not all actors came up in {limit_s:.0f} s; see {self._logs}, or raise cluster.start_timeout_s"
         except ray.exceptions.RayError as error:
             problem = f"not all actors came up; {_cause(error)}"
         if problem:
@@ -75,7 +80,7 @@ class Graph:
         calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
-        self._wait(dict(zip([*engines, *ranks], calls, strict=True)), limit)
+        wait_started(dict(zip([*engines, *ranks], calls, strict=True)), limit, self._logs)
         self.reward.wait_ready()
         say("sending the weights and checking the canary")
         self.learner.connect_engines(
@@ -130,22 +135,24 @@ class Graph:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _wait(self, calls: dict[str, ray.ObjectRef], limit_s: float) -> None:
-        pending = list(calls.values())
-        names = {call: name for name, call in calls.items()}
-        done, late = ray.wait(pending, num_returns=len(pending), timeout=limit_s)
-        for call in done:
-            try:
-                ray.get(call, timeout=limit_s)
-            except ray.exceptions.RayError as error:
-                raise StartFailed(f"{names[call]} did not start: {_cause(error)}; see {self._logs}") from error
-        if late:
-            raise StartFailed(
-                f"{', '.join(sorted(names[call] for call in late))} not ready after {limit_s:.0f} s; see {self._logs}, "
-                "or raise rollout.start_timeout_s and learner.start_timeout_s"
-            )
-
 
 def _cause(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+
+
+def wait_started(calls: dict[str, ray.ObjectRef], limit_s: float, logs: Path) -> None:
+    """Wait for the start of each named actor. Raises `StartFailed` with the names of those that failed or are late."""
+    pending = list(calls.values())
+    names = {call: name for name, call in calls.items()}
+    done, late = ray.wait(pending, num_returns=len(pending), timeout=limit_s)
+    for call in done:
+        try:
+            ray.get(call, timeout=limit_s)
+        except ray.exceptions.RayError as error:
+            raise StartFailed(f"{names[call]} did not start: {_cause(error)}; see {logs}") from error
+    if late:
+        raise StartFailed(
+            f"{', '.join(sorted(names[call] for call in late))} not ready after {limit_s:.0f} s; see {logs}, "
+            "or raise rollout.start_timeout_s and learner.start_timeout_s"
+        )

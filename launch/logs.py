@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import ray
 from launch.nodes import Place, fetch, here, new_folder
 
 COLLECT_S = 30.0
+
+_own_folder = cache(new_folder)
 
 
 class ActorLogs:
@@ -45,8 +48,21 @@ def log_to_files(actors: Mapping[str, Any], folder: Path, timeout_s: float) -> A
 
 
 def _redirect(_actor: Any, driver: Place, folder: str, name: str) -> tuple[Place, str]:
+    return redirect(driver, folder, name)
+
+
+def log_reward_worker(driver: Place, folder: str, index: int) -> None:
+    """`redirect` for a reward worker, whose children inherit what is open when they start."""
+    redirect(driver, folder, f"reward-{index}")
+
+
+def redirect(driver: Place, folder: str, name: str) -> tuple[Place, str]:
+    """Send what this process prints from now on, and its children, to `<name>.log`; returns where.
+
+    That is in `folder` on the driver's node, and in a folder of its own on another. May be called again.
+    """
     place = here()
-    folder = folder if place.id == driver.id else new_folder()
+    folder = folder if place.id == driver.id else _own_folder()
     # Descriptors 1 and 2, because C++ code and child processes print there too.
     Path(folder).mkdir(parents=True, exist_ok=True)
     log = os.open(Path(folder) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -56,12 +72,3 @@ def _redirect(_actor: Any, driver: Place, folder: str, name: str) -> tuple[Place
     os.dup2(log, 2)
     os.close(log)
     return place, folder
-
-
-def tail(folder: Path, lines: int) -> str:
-    """The last lines of the log that was written to last, for an error message; empty where there is none."""
-    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    if not logs:
-        return ""
-    text = logs[-1].read_text(errors="replace").splitlines()[-lines:]
-    return "\n".join([f"last lines of {logs[-1]}:", *text])

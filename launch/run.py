@@ -54,11 +54,15 @@ class Run:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._actors.close()
+        try:
+            self._actors.close()
+        except FAILURES as closing:
+            # What went wrong first is what the run says.
+            error = error or closing
         if error is None:
-            self._end(None)
-            self._display.finished(self.summary, write_report(self.folder))
-            self._display.close()
+            with self._display:
+                self._end(None)
+                self._display.finished(self.summary, write_report(self.folder))
         elif failure := self._failure(error):
             raise failure from error
 
@@ -73,6 +77,7 @@ class Run:
                 config.evaluation,
                 config.rollout.max_new_tokens,
                 config.seed,
+                config.reward.max_failure_share,
             )
             return row | {"memory/total_bytes": job_bytes()}
 
@@ -90,7 +95,8 @@ class Run:
         row = {"step": step, "weight_version": step} | row | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
-            row["speed/trained_tokens_per_s"] = row["tokens/trained"] / times["time/update_s"]
+            trained = row["tokens/trained"] * self._config.off_policy.epochs
+            row["speed/trained_tokens_per_s"] = trained / times["time/update_s"]
         self.folder.append_metrics(row)
         self._display.step(row)
 
@@ -114,8 +120,9 @@ class Run:
     def _failure(self, error: BaseException) -> RunFailed | None:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
         (self.folder.logs / "driver.log").write_text("".join(traceback.format_exception(error)))
-        self._end(sentence(error))
-        self._display.close()
+        with self._display:
+            self._end(sentence(error))
+            write_report(self.folder)
         return RunFailed(f"{sentence(error)}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
 
     def _end(self, error: str | None) -> None:

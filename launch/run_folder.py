@@ -106,7 +106,7 @@ class RunFolder:
         if row["step"] <= self._last_step:
             raise RunFolderError(
                 f"output.folder={self.path} already holds metrics of step {self._last_step}; "
-                "resume that run, or set output.folder to another folder"
+                "set output.folder to another folder"
             )
         line = json.dumps({name: _finite(name, value) for name, value in row.items()}, allow_nan=False)
         with open(self.path / METRICS, "a", encoding="utf-8") as file:

@@ -7,6 +7,10 @@ from reward.types import Verdict, VerificationRequest
 from rollout.types import Prompt, Response
 
 
+class NothingJudged(ValueError):
+    """No response of an evaluation set has a verdict, so there is no accuracy to report."""
+
+
 def verify(reward: RewardPool, prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]]) -> list[Verdict]:
     """One verdict per response, prompt after prompt."""
     return reward.verify(

@@ -82,7 +82,8 @@ class LearnerGroup:
     def score(self, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
         """Log-probs and exact entropies float32 [response tokens] under the current weights, at rollout temperature."""
         passes = self._passes(batch, np.arange(batch.lengths.size))
-        results = self._get("score", self._all("score", ray.put(batch), passes))
+        limit_s = self._config.deadline_s * self._off_policy.minibatches
+        results = self._get("score", self._all("score", ray.put(batch), passes), limit_s)
         logprobs, entropies = np.empty((2, int(batch.response_lengths.sum())), np.float32)
         for index, rank_logprobs, rank_entropies in results:
             logprobs[index], entropies[index] = rank_logprobs, rank_entropies

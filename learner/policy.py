@@ -6,19 +6,21 @@ import numpy as np
 import torch
 
 from learner.fused_head import ScoringHead, TargetTokens
+from learner.planning import plan_passes
 from learner.types import Passes, TokenBatch
 
 
 class Policy:
     """The model with its LM head replaced by the fused scoring head.
 
-    temperature  the rollout's; log-probs and entropies are those of the distribution that was sampled from
+    temperature   the rollout's; log-probs and entropies are those of the distribution that was sampled from
+    token_budget  padded tokens of one pass where the caller does not cut the passes
     """
 
-    def __init__(self, model: Any, temperature: float, chunk_tokens: int):
+    def __init__(self, model: Any, temperature: float, chunk_tokens: int, token_budget: int):
         self._model = model
         self._head = ScoringHead(model.model.get_output_embeddings(), temperature, chunk_tokens)
-        self._temperature = temperature
+        self._token_budget = token_budget
 
     def forward(self, batch: TokenBatch, samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies float32 [response tokens of `samples`], with gradients.
@@ -43,9 +45,15 @@ class Policy:
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probs at temperature 1 of the tokens of each sequence after its first: float32 [tokens - 1] each."""
+        lengths = np.array([len(s) for s in sequences])
+        scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
         with torch.no_grad(), self._head.at_temperature(1.0):
-            logprobs, _ = self._run(sequences, np.ones(len(sequences), np.int64))
-        return np.split(logprobs.cpu().numpy(), np.cumsum([len(s) - 1 for s in sequences])[:-1])
+            for chosen in plan_passes(lengths, np.arange(len(sequences)), 1, self._token_budget)[0]:
+                logprobs, _ = self._run([sequences[i] for i in chosen], np.ones(len(chosen), np.int64))
+                parts = np.split(logprobs.cpu().numpy(), np.cumsum(lengths[chosen] - 1)[:-1])
+                for i, part in zip(chosen, parts, strict=True):
+                    scores[i] = part
+        return scores
 
     def _run(self, sequences: list[np.ndarray], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         device = self._model.device

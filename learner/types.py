@@ -18,8 +18,8 @@ class TokenBatch:
     behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
     advantages          float32 [R], never scaled by any denominator
     versions            int32 [R], weight version that drew the token
-    old_logprobs        float32 [R] under the weights at the start of this batch's updates; None where one update
-                        makes them equal to the current ones by definition
+    old_logprobs        float32 [R] under the weights at the start of this batch's updates; None until the
+                        learner has scored the batch
     """
 
     tokens: np.ndarray

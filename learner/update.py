@@ -26,6 +26,9 @@ def apply_updates(
 def _apply(model: Any, policy: Policy, clip: ClipConfig, batch: TokenBatch, plan: UpdatePlan, rank: int) -> Tally:
     tally = Tally()
     passes = plan.passes[rank]
+    old_logprobs = batch.old_logprobs
+    if old_logprobs is None:
+        raise ValueError("the batch has to be scored before it can be trained on")
     for number, samples in enumerate(passes):
         model.boundary(number == len(passes) - 1)
         index = batch.response_index(samples)
@@ -33,7 +36,7 @@ def _apply(model: Any, policy: Policy, clip: ClipConfig, batch: TokenBatch, plan
         losses, sums = token_losses(
             logprobs,
             entropies,
-            logprobs.detach() if batch.old_logprobs is None else _tensor(batch.old_logprobs, index, logprobs),
+            _tensor(old_logprobs, index, logprobs),
             _tensor(batch.advantages, index, logprobs),
             clip,
             NEUTRAL,

@@ -47,7 +47,7 @@ class LearnerWorker:
             use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code)
-        self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens)
+        self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, config.tokens_per_microbatch)
         self._clip = clip
 
     def connect_engines(

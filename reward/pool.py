@@ -7,8 +7,9 @@ A worker that dies is replaced, and its requests are issued once more; the secon
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
@@ -29,10 +30,18 @@ _WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied)
 class RewardWorker:
     """Ray actor around a `Keeper`."""
 
-    def __init__(self, verifiers: Collection[str], config: RewardConfig, search_path: Sequence[str]):
+    def __init__(
+        self,
+        verifiers: Collection[str],
+        config: RewardConfig,
+        search_path: Sequence[str],
+        on_start: Callable[[], object] | None,
+    ):
         """`search_path` is the driver's `sys.path`: what the driver can import, a verifier of the user's own most of
-        all, is found here too where the folders exist."""
+        all, is found here too where the folders exist. `on_start` runs before any child starts."""
         sys.path += [entry for entry in search_path if entry not in sys.path]
+        if on_start is not None:
+            on_start()
         self._keeper: Keeper | None = None
         self._problem = ""
         try:
@@ -59,15 +68,29 @@ class RewardWorker:
 class RewardPool:
     """Verdicts from `config.workers` Ray actors. A context manager; `close` leaves no process behind."""
 
-    def __init__(self, config: RewardConfig, verifiers: Collection[str]):
-        """Starts the actors without waiting for them. Raises `UnknownVerifier`."""
+    def __init__(
+        self,
+        config: RewardConfig,
+        verifiers: Collection[str],
+        on_start: Callable[[int], object] | None = None,
+    ):
+        """Starts the actors without waiting for them. Raises `UnknownVerifier`.
+
+        on_start  called in each actor with its index before its children start, to set up logs for example
+        """
         check_names(verifiers)
         self._config = config
         self._verifiers = frozenset(verifiers)
+        self._on_start = on_start
         self._lock = threading.Lock()
         self._turn = 0
         self._is_ready = False
-        self._workers = [self._start_worker() for _ in range(config.workers)]
+        self._workers = [self._start_worker(index) for index in range(config.workers)]
+
+    @property
+    def actors(self) -> list[Any]:
+        """The Ray actors, in order; a replaced one takes the place of the one before."""
+        return list(self._workers)
 
     def wait_ready(self) -> None:
         """Returns when every actor can judge. Raises `VerifierImportError`, `TimeoutError` after `START_TIMEOUT_S`, and
@@ -152,7 +175,8 @@ class RewardPool:
                 calls.append((worker, share, worker.verify.remote([requests[i] for i in share], remaining)))
         return calls
 
-    def _start_worker(self):
+    def _start_worker(self, index: int):
+        on_start = partial(self._on_start, index) if self._on_start else None
         return (
             ray.remote(RewardWorker)
             .options(
@@ -161,11 +185,12 @@ class RewardPool:
                 max_concurrency=32,
                 runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
             )
-            .remote(sorted(self._verifiers), self._config, sys.path)
+            .remote(sorted(self._verifiers), self._config, sys.path, on_start)
         )
 
     def _replace(self, worker) -> None:
         with self._lock:
             if worker in self._workers:  # another thread may have seen the loss first
                 ray.kill(worker)
-                self._workers[self._workers.index(worker)] = self._start_worker()
+                index = self._workers.index(worker)
+                self._workers[index] = self._start_worker(index)

@@ -115,7 +115,7 @@ def test_which_cluster_is_joined(kind, address, environ, joined):
 
 
 def test_default_folders_of_a_job_are_not_in_the_copy_that_ray_deletes():
-    copy = Path("/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1")
+    copy = Path("/anywhere/session_1/runtime_resources/working_dir_files/_ray_pkg_1")
     assert output_root(copy, Path("/home/ann")) == "/home/ann/"
     assert output_root(Path("/home/ann/entrain"), Path("/home/ann")) == ""
 
