@@ -67,7 +67,7 @@ class Run:
             raise failure from error
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy on the evaluation sets, and the memory the job holds."""
+        """Accuracy on the evaluation sets, and on one machine the memory the job holds after them."""
         graph, config = self.graph, self._config
         with self.phases("evaluate"):
             row = evaluate(
@@ -79,7 +79,8 @@ class Run:
                 config.seed,
                 config.reward.max_failure_share,
             )
-            return row | {"memory/total_bytes": job_bytes()}
+            # The actors of a cluster are no children of this process, so there is nothing to add up.
+            return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 
     def evaluation_due(self, step: int) -> bool:
         """Every so many steps, and after the last."""
