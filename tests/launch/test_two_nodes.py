@@ -42,7 +42,10 @@ def test_model_and_logs_come_home(observed):
     folder, found = observed
     # On one machine the file system is shared after all, so it has to be seen that nobody relied on it.
     other = found["nodes"]["learner-0"]
-    assert sorted(found["fetched"]) == sorted([[other, "model.partial"], [other, "logs"], [other, "logs"]])
+    assert found["fetched"].count([other, "model.partial"]) == 1
+    # Both ranks' logs, and the reward worker's where Ray put it on that node too.
+    assert found["fetched"].count([other, "logs"]) in (2, 3)
+    assert {node for node, _ in found["fetched"]} == {other}
     shipped = load_file(ROOT / "launch/assets/laboratory/96/model.safetensors")
     final = load_file(folder / "model" / "model.safetensors")
     assert {name: value.shape for name, value in final.items()} == {n: value.shape for n, value in shipped.items()}
