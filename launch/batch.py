@@ -69,9 +69,11 @@ def build_batch(samples: Sequence[Sample], config: AlgorithmConfig) -> Trainable
         prompt_lengths=prompt_lengths,
         groups=groups[kept],
         behaviour_logprobs=_joined([s.response.logprobs for s in chosen], np.float32),
-        advantages=np.repeat(advantages[kept], response_lengths),
+        mask=np.ones(response_lengths.sum(), bool),
         versions=_joined([_versions(s.response) for s in chosen], np.int32),
+        advantages=np.repeat(advantages[kept], response_lengths),
         old_logprobs=None,
+        reference_logprobs=None,
     )
     return Trainable(batch, kept, advantages, kinds)
 

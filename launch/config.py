@@ -16,7 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from launch.misspelt import explain, not_a_setting
 from launch.ray_job import output_root
-from learner.config import AlgorithmConfig, ClipConfig, LearnerConfig, OffPolicyConfig
+from learner.config import (
+    AlgorithmConfig,
+    ClipConfig,
+    CorrectionConfig,
+    LearnerConfig,
+    OffPolicyConfig,
+    ReferenceConfig,
+)
 from reward.config import RewardConfig
 from rollout.config import DataConfig, RolloutConfig
 
@@ -75,6 +82,8 @@ class RunConfig:
     algorithm: AlgorithmConfig
     clip: ClipConfig
     off_policy: OffPolicyConfig
+    correction: CorrectionConfig
+    reference: ReferenceConfig
     model: ModelConfig
     data: DataConfig
     reward: RewardConfig

@@ -16,6 +16,7 @@ from launch.logs import ActorLogs, log_reward_worker, log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import Place, fetch, here, model_missing, new_folder, where
 from launch.placement import ENGINES, RANKS
+from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
@@ -49,7 +50,7 @@ class Graph:
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
         self.learner = LearnerGroup(
             config.learner,
-            config.clip,
+            ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
             config.off_policy,
             config.seed,
             config.steps,

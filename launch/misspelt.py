@@ -11,7 +11,7 @@ from hydra.errors import OverrideParseException
 
 # Settings that are gone, and what to do instead.
 FORMER = {
-    "algorithm.denominator": "the sum of token losses is always divided by the tokens of the update",
+    "algorithm.normalise_by_std": "choose algorithm.normalise=group or none",
     "learner.old_logprobs": "the learner always computes them itself",
 }
 

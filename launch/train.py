@@ -41,7 +41,7 @@ def train(config: RunConfig) -> dict[str, Any]:
                 logprobs, entropies = graph.learner.score(trainable.batch)
             with phases("update"):
                 batch = replace(trainable.batch, old_logprobs=logprobs)
-                row = graph.learner.update(batch, step - 1)
+                row = graph.learner.update(batch, step - 1).metrics
             with phases("sync"):
                 row |= graph.sync(step)
             if run.evaluation_due(step):

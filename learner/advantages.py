@@ -41,7 +41,7 @@ def group_advantages(rewards: np.ndarray, groups: np.ndarray, config: AlgorithmC
         centred = scores - scores.mean() if kind == "mixed" else np.zeros_like(scores)
         if kind == "mixed" and config.estimator == "rloo":
             centred *= scores.size / (scores.size - 1)
-        if kind == "mixed" and config.normalise_by_std:
+        if kind == "mixed" and config.normalise == "group":
             centred /= scores.std(ddof=1) + config.std_epsilon
         advantages[members] = centred
     return advantages, GroupKinds(**counts)

@@ -1,16 +1,17 @@
 """The learner ranks as one object on the driver."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
 
-from learner.config import ClipConfig, LearnerConfig, OffPolicyConfig
+from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig
 from learner.metrics import merged
-from learner.planning import minibatches, plan_passes
+from learner.planning import PassLimits, minibatches, plan_passes
 from learner.schedule import learning_rate
-from learner.types import Passes, TokenBatch, UpdatePlan
+from learner.types import Passes, Scores, TokenBatch, UpdatePlan, joined
 from learner.worker import LearnerWorker
 
 # What the driver grants a sync on top of rollout.sync_timeout_s, so that the more precise sentence of rank 0 wins.
@@ -23,13 +24,27 @@ class LearnerFailed(RuntimeError):
     """A learner rank died or did not finish within its deadline."""
 
 
+@dataclass(frozen=True)
+class Updated:
+    """What the updates of a batch came to.
+
+    metrics              of all updates
+    logprobs, entropies  float32 [response tokens] under the weights before the update, where the batch came without old
+                         log-probabilities; else None
+    """
+
+    metrics: dict[str, float]
+    logprobs: np.ndarray | None
+    entropies: np.ndarray | None
+
+
 class LearnerGroup:
     """DeepSpeed ranks as Ray actors. Every call runs on all ranks at once and has a deadline."""
 
     def __init__(
         self,
         config: LearnerConfig,
-        clip: ClipConfig,
+        objective: ObjectiveConfig,
         off_policy: OffPolicyConfig,
         seed: int,
         total_steps: int,
@@ -38,7 +53,7 @@ class LearnerGroup:
         places: Sequence[Mapping[str, Any]] | None = None,
     ):
         """`places` are the Ray options of each rank that say where it runs; without them it reserves nothing."""
-        self._config, self._clip, self._off_policy = config, clip, off_policy
+        self._config, self._objective, self._off_policy = config, objective, off_policy
         self._seed = seed
         self._total_updates = total_steps * off_policy.updates_per_rollout
         self._device = device
@@ -62,7 +77,7 @@ class LearnerGroup:
         return self._all(
             "start",
             self._config,
-            self._clip,
+            self._objective,
             model_path,
             dtype,
             trust_remote_code,
@@ -83,18 +98,17 @@ class LearnerGroup:
         """Log-probs and exact entropies float32 [response tokens] under the current weights, at rollout temperature."""
         passes = self._passes(batch, np.arange(batch.lengths.size))
         limit_s = self._config.deadline_s * self._off_policy.minibatches
-        results = self._get("score", self._all("score", ray.put(batch), passes), limit_s)
-        logprobs, entropies = np.empty((2, int(batch.response_lengths.sum())), np.float32)
-        for index, rank_logprobs, rank_entropies in results:
-            logprobs[index], entropies[index] = rank_logprobs, rank_entropies
-        return logprobs, entropies
+        return _whole(batch, self._get("score", self._all("score", ray.put(batch), passes), limit_s))
 
-    def update(self, batch: TokenBatch, step: int) -> dict[str, float]:
-        """All updates of rollout batch `step` (from 0); returns their metrics."""
+    def update(self, batch: TokenBatch, step: int) -> Updated:
+        """All updates of rollout batch `step` (from 0)."""
         plans = self.plan_updates(batch, step)
         limit_s = self._config.deadline_s * max(1, len(plans))
-        tallies = self._get("update", self._all("update", ray.put(batch), plans), limit_s)
-        return merged(tallies).values()
+        results = self._get("update", self._all("update", ray.put(batch), plans), limit_s)
+        row = merged(tally for tally, _ in results).values()
+        if batch.old_logprobs is not None:
+            return Updated(row, None, None)
+        return Updated(row, *_whole(batch, [scores for _, scores in results]))
 
     def plan_updates(self, batch: TokenBatch, step: int) -> list[UpdatePlan]:
         """Samples of each update, rank and pass, and each update's learning rate."""
@@ -103,7 +117,7 @@ class LearnerGroup:
         return [
             UpdatePlan(
                 self._passes(batch, samples),
-                int(batch.response_lengths[samples].sum()),
+                samples,
                 learning_rate(
                     config.schedule, config.learning_rate, config.warmup_updates, self._total_updates, first + number
                 ),
@@ -131,7 +145,9 @@ class LearnerGroup:
             ray.kill(actor)
 
     def _passes(self, batch: TokenBatch, samples: np.ndarray) -> tuple[Passes, ...]:
-        return plan_passes(batch.lengths, samples, self._config.ranks, self._config.tokens_per_microbatch)
+        config = self._config
+        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        return plan_passes(batch.lengths, samples, config.ranks, limits)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         return [getattr(actor, method).remote(*arguments) for actor in self.actors]
@@ -157,6 +173,14 @@ class LearnerGroup:
                     f"learner rank {_ranks(missing)} made no progress in {method} and another failed: {error}"
                 ) from error
             raise
+
+
+def _whole(batch: TokenBatch, parts: list[Scores]) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probs and entropies of all response tokens, from the ranks' shares."""
+    scores = joined(parts)
+    logprobs, entropies = np.empty((2, batch.mask.size), np.float32)
+    logprobs[scores.index], entropies[scores.index] = scores.logprobs, scores.entropies
+    return logprobs, entropies
 
 
 def _late(calls: list[Any]) -> list[int]:

@@ -1,33 +1,88 @@
-"""The clipped surrogate and its metrics, per token, before any denominator."""
+"""The loss of each token and its metrics, before any denominator."""
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
 
 from entropy.plan import TokenPlan
-from learner.config import ClipConfig
+from learner.config import ObjectiveConfig
 from learner.metrics import Tally
+from learner.types import Pass, TokenBatch
 
 MAX_LOG_RATIO = 20.0  # exp of it is still finite in bfloat16 products; beyond, the ratio carries no information
 
 
-def token_losses(
-    logprobs: torch.Tensor,
-    entropies: torch.Tensor,
-    old_logprobs: torch.Tensor,
-    advantages: torch.Tensor,
-    clip: ClipConfig,
-    plan: TokenPlan,
-) -> tuple[torch.Tensor, Tally]:
+@dataclass(frozen=True)
+class PassTokens:
+    """The response tokens of one forward pass that take part in the loss, sample after sample, n of them in s samples.
+
+    index               int64 numpy [n] into the batch's arrays over response tokens
+    whole_index         the same with the tokens that the mask leaves out
+    sequence            int64 [n], which of the s samples the token belongs to, ascending
+    sequences           s; a sample none of whose tokens take part is not counted
+    logprobs, entropies float [n] with gradients
+    the others          float [n] without
+    """
+
+    index: np.ndarray
+    whole_index: np.ndarray
+    sequence: torch.Tensor
+    sequences: int
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    old_logprobs: torch.Tensor
+    behaviour_logprobs: torch.Tensor
+    advantages: torch.Tensor
+    reference_logprobs: torch.Tensor | None
+
+    @classmethod
+    def of(cls, batch: TokenBatch, rows: Pass, logprobs: torch.Tensor, entropies: torch.Tensor) -> Self:
+        """The tokens of `rows`; `logprobs` and `entropies` [response tokens of the rows] in the rows' order.
+
+        Without old log-probabilities in the batch, those of now stand for them.
+        """
+        if batch.advantages is None:
+            raise ValueError("the batch has no advantages yet")
+        samples = np.concatenate([np.zeros(0, np.int64), *rows])
+        whole = batch.response_index(samples)
+        kept = batch.mask[whole]
+        owner = np.repeat(np.arange(samples.size), batch.response_lengths[samples])[kept]
+        names, sequence = np.unique(owner, return_inverse=True)
+        chosen = torch.from_numpy(np.flatnonzero(kept)).to(logprobs.device)
+        logprobs, entropies = logprobs[chosen], entropies[chosen]
+        index = whole[kept]
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values[index]).to(logprobs)
+
+        return cls(
+            index=index,
+            whole_index=whole,
+            sequence=torch.from_numpy(sequence).to(logprobs.device),
+            sequences=names.size,
+            logprobs=logprobs,
+            entropies=entropies,
+            old_logprobs=logprobs.detach() if batch.old_logprobs is None else tensor(batch.old_logprobs),
+            behaviour_logprobs=tensor(batch.behaviour_logprobs),
+            advantages=tensor(batch.advantages),
+            reference_logprobs=None if batch.reference_logprobs is None else tensor(batch.reference_logprobs),
+        )
+
+
+def token_losses(tokens: PassTokens, config: ObjectiveConfig, plan: TokenPlan) -> tuple[torch.Tensor, Tally]:
     """w · max(-A r, -A clip(r, 1 - low, 1 + high)) + kl_coef · |log r| - entropy_coef · H for each token.
 
     Schulman et al. 2017, eq. 7, with separate thresholds (Yu et al. 2025, eq. 10). r = exp(log pi - log pi_old), the
     log-ratio clamped to ±20 first. A threshold of None bounds nothing: with both None the surrogate is the unclipped
-    -A r. Advantages are as the estimator gave them: the caller divides the sum by its
-    denominator.
+    -A r. Advantages are as the estimator gave them: the caller multiplies with the factors of its denominator.
 
-    All tensors float32 [tokens]; returns the losses [tokens] and the metrics over these tokens.
+    Returns the losses [n] and the metrics over these tokens.
     """
+    logprobs, entropies, advantages, clip = tokens.logprobs, tokens.entropies, tokens.advantages, config.clip
+    old_logprobs = tokens.old_logprobs
     log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
     low = _first_given(plan.clip_low, clip.low)

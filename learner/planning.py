@@ -6,9 +6,23 @@ Invariants of a plan:
 - a pass padded to its longest sample stays within the token budget, or holds a single sample.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from learner.types import Passes
+from learner.types import Pass, Passes
+
+
+@dataclass(frozen=True)
+class PassLimits:
+    """How samples are put together.
+
+    tokens      of one pass, padding included; a longer sample goes alone
+    row_tokens  of one row into which several samples are packed, a longer sample alone; 0: one sample a row
+    """
+
+    tokens: int
+    row_tokens: int
 
 
 def minibatches(groups: np.ndarray, count: int, epochs: int, seed: tuple[int, ...]) -> list[np.ndarray]:
@@ -25,8 +39,8 @@ def minibatches(groups: np.ndarray, count: int, epochs: int, seed: tuple[int, ..
     return updates
 
 
-def plan_passes(lengths: np.ndarray, samples: np.ndarray, ranks: int, token_budget: int) -> tuple[Passes, ...]:
-    """Deal `samples` over `ranks` and cut each share into padded passes of at most `token_budget` tokens.
+def plan_passes(lengths: np.ndarray, samples: np.ndarray, ranks: int, limits: PassLimits) -> tuple[Passes, ...]:
+    """Deal `samples` over `ranks` and cut each share into passes within `limits`.
 
     lengths  int [N] of all samples of the batch; samples  int [n]
     """
@@ -34,9 +48,13 @@ def plan_passes(lengths: np.ndarray, samples: np.ndarray, ranks: int, token_budg
     # Dealt like cards, the longest first, back and forth: the tokens of two ranks differ by at most one sample's.
     turn = np.arange(ordered.size)[::-1] % (2 * ranks)
     owner = np.minimum(turn, 2 * ranks - 1 - turn)
-    shares = [_cut(ordered[owner == rank], lengths, token_budget) for rank in range(ranks)]
+    shares = [_cut(ordered[owner == rank], lengths, limits.tokens) for rank in range(ranks)]
     passes = max(1, *(len(share) for share in shares))
-    return tuple(tuple(_split_to(share, passes)) for share in shares)
+    return tuple(tuple(_rows(part) for part in _split_to(share, passes)) for share in shares)
+
+
+def _rows(samples: np.ndarray) -> Pass:
+    return tuple(samples[i : i + 1] for i in range(samples.size))
 
 
 def _cut(ordered: np.ndarray, lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:

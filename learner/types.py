@@ -16,10 +16,12 @@ class TokenBatch:
     prompt_lengths      int32 [N], at least 1
     groups              int32 [N], index of the sample's prompt within the batch
     behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
-    advantages          float32 [R], never scaled by any denominator
+    mask                bool [R], whether the token takes part in the loss
     versions            int32 [R], weight version that drew the token
+    advantages          float32 [R], never scaled by any denominator; None until they are computed
     old_logprobs        float32 [R] under the weights at the start of this batch's updates; None until the
                         learner has scored the batch
+    reference_logprobs  float32 [R] under the reference policy; None where there is none
     """
 
     tokens: np.ndarray
@@ -27,9 +29,11 @@ class TokenBatch:
     prompt_lengths: np.ndarray
     groups: np.ndarray
     behaviour_logprobs: np.ndarray
-    advantages: np.ndarray
+    mask: np.ndarray
     versions: np.ndarray
+    advantages: np.ndarray | None
     old_logprobs: np.ndarray | None
+    reference_logprobs: np.ndarray | None
 
     def __post_init__(self):
         if not self.lengths.shape == self.prompt_lengths.shape == self.groups.shape:
@@ -44,7 +48,7 @@ class TokenBatch:
         if (self.response_lengths < 0).any():
             raise ValueError("a sample is shorter than its prompt")
         responses = int(self.response_lengths.sum())
-        for name in ("behaviour_logprobs", "advantages", "versions", "old_logprobs"):
+        for name in ("behaviour_logprobs", "mask", "versions", "advantages", "old_logprobs", "reference_logprobs"):
             values = getattr(self, name)
             if values is not None and values.shape != (responses,):
                 raise ValueError(f"{name} has shape {values.shape}, but there are {responses} response tokens")
@@ -78,18 +82,41 @@ def ragged_index(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
 
 
-Passes = tuple[np.ndarray, ...]
+# Rows of one forward pass; each holds the samples that are packed into it, as indices into the batch.
+Pass = tuple[np.ndarray, ...]
+# The passes of one rank.
+Passes = tuple[Pass, ...]
 
 
 @dataclass(frozen=True)
 class UpdatePlan:
     """One optimiser update.
 
-    passes           for each rank, the samples of each of its forward passes; equally many passes on every rank
-    response_tokens  of the whole update, the denominator of the token mean
-    learning_rate    of this update
+    passes         of each rank; equally many on every rank
+    samples        int64 [n] of the whole update, over all ranks
+    learning_rate  of this update
     """
 
     passes: tuple[Passes, ...]
-    response_tokens: int
+    samples: np.ndarray
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a rank found for some response tokens.
+
+    index      int64 [n] into the arrays over response tokens
+    logprobs   float32 [n]
+    entropies  float32 [n], exact, in nats
+    """
+
+    index: np.ndarray
+    logprobs: np.ndarray
+    entropies: np.ndarray
+
+
+def joined(parts: list[Scores]) -> Scores:
+    """One after another."""
+    columns = zip(*((part.index, part.logprobs, part.entropies) for part in parts), strict=True)
+    return Scores(*(np.concatenate(column) for column in columns))

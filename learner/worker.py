@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from learner.config import ClipConfig, LearnerConfig
+from learner.config import LearnerConfig, ObjectiveConfig
 from learner.metrics import Tally
 from learner.network import use_reachable_interface
-from learner.types import Passes, TokenBatch, UpdatePlan
+from learner.types import Passes, Scores, TokenBatch, UpdatePlan
 
 
 class LearnerWorker:
@@ -28,7 +28,7 @@ class LearnerWorker:
     def start(
         self,
         config: LearnerConfig,
-        clip: ClipConfig,
+        objective: ObjectiveConfig,
         model_path: str,
         dtype: str,
         trust_remote_code: bool,
@@ -41,14 +41,16 @@ class LearnerWorker:
         import ray
 
         from learner.deepspeed_adapter import DeepSpeedModel, join_group
+        from learner.planning import PassLimits
         from learner.policy import Policy
 
         if spread and device == "cpu":
             use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code)
-        self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, config.tokens_per_microbatch)
-        self._clip = clip
+        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
+        self._objective = objective
 
     def connect_engines(
         self, engines: list[Any], workers_per_engine: int, transport: str, bucket_bytes: int, timeout_s: float
@@ -59,15 +61,15 @@ class LearnerWorker:
         client = EngineClient(engines, workers_per_engine, timeout_s) if self.rank == 0 else None
         self._sender = open_sender(transport, self.model, client, self.rank, bucket_bytes)
 
-    def score(self, batch: TokenBatch, passes: tuple[Passes, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices into the response tokens that this rank scored, their log-probs and exact entropies."""
+    def score(self, batch: TokenBatch, passes: tuple[Passes, ...]) -> Scores:
+        """Of this rank's share of the response tokens."""
         return self.policy.score(batch, passes[self.rank])
 
-    def update(self, batch: TokenBatch, updates: list[UpdatePlan]) -> Tally:
-        """All updates of a rollout batch; returns this rank's share of their metrics."""
+    def update(self, batch: TokenBatch, updates: list[UpdatePlan]) -> tuple[Tally, Scores]:
+        """All updates of a rollout batch: this rank's share of their metrics, and what its first update found."""
         from learner.update import apply_updates
 
-        return apply_updates(self.model, self.policy, self._clip, batch, updates, self.rank)
+        return apply_updates(self.model, self.policy, self._objective, batch, updates, self.rank)
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probabilities at temperature 1 of each sequence's tokens after its first; whole on every rank."""
