@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from learner import buckets
+from learner.adapters import add_adapters, merged_parameters
 from learner.buckets import ParameterSpec
 from learner.config import LearnerConfig
 
@@ -36,7 +37,7 @@ def join_group(rank: int, ranks: int, master: tuple[str, int], device: str, time
 class DeepSpeedModel:
     """A causal LM under a DeepSpeed engine whose every `update` is one optimiser step."""
 
-    def __init__(self, config: LearnerConfig, model_path: str, dtype: str, trust_remote_code: bool):
+    def __init__(self, config: LearnerConfig, model_path: str, dtype: str, trust_remote_code: bool, seed: int):
         self._config = config
         self.model_path = model_path
         settings = _engine_config(config, dtype)
@@ -45,7 +46,7 @@ class DeepSpeedModel:
         model = AutoModelForCausalLM.from_pretrained(
             model_path,
             dtype=getattr(torch, dtype),
-            attn_implementation="sdpa",
+            attn_implementation=config.attention,
             trust_remote_code=trust_remote_code,
         )
         if sharded_loading:
@@ -54,14 +55,10 @@ class DeepSpeedModel:
         model.train()
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.epsilon,
-            weight_decay=config.weight_decay,
-        )
-        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+        if config.lora_rank is not None and config.lora_alpha is not None:
+            add_adapters(model, config.lora_rank, config.lora_alpha, seed)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(config, trained), config=settings)
         self.model = model
         self.ranks = torch.distributed.get_world_size()
         self.device = self.engine.device
@@ -110,19 +107,23 @@ class DeepSpeedModel:
         return float(torch.nn.utils.get_total_norm(grads))
 
     def specs(self) -> list[ParameterSpec]:
-        """Every parameter at its full size; a tied one appears once."""
+        """Every parameter at its full size, as in a checkpoint without adapters; a tied one appears once."""
         return [
-            ParameterSpec(name, shape, str(p.dtype).removeprefix("torch."), math.prod(shape) * p.element_size())
-            for name, p in self.model.named_parameters()
+            ParameterSpec(each.name, shape, str(p.dtype).removeprefix("torch."), math.prod(shape) * p.element_size())
+            for each in merged_parameters(self.model)
+            for p in each.parts[:1]
             for shape in [tuple(getattr(p, "ds_shape", p.shape))]  # under stage 3, `shape` is that of this rank's part
         ]
 
     def full_parameters(self, bucket_bytes: int) -> Iterator[list[tuple[ParameterSpec, torch.Tensor]]]:
-        """Bucket after bucket of whole parameters, valid until the next is asked for; all ranks must iterate."""
-        specs, parameters = self.specs(), list(self.model.parameters())
+        """Bucket after bucket of whole parameters, adapters merged in, valid until the next is asked for.
+
+        All ranks must iterate.
+        """
+        specs, parameters = self.specs(), merged_parameters(self.model)
         for bucket in buckets.plan_buckets(specs, bucket_bytes):
-            with self._gathered([parameters[i] for i in bucket]):
-                yield [(specs[i], parameters[i].detach()) for i in bucket]
+            with self._gathered([part for i in bucket for part in parameters[i].parts]):
+                yield [(specs[i], parameters[i].value()) for i in bucket]
 
     def _gathered(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
         if self._config.zero_stage == 3:
@@ -140,6 +141,18 @@ def _restore_rotary_frequencies(model: torch.nn.Module) -> None:
                 setattr(module, name, buffer.to(getattr(module, name).device))
 
 
+def _optimizer(config: LearnerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=config.learning_rate)
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+    )
+
+
 def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
     wanted = {"offload_optimizer": config.offload_optimizer, "offload_param": config.offload_parameters}
     offload = {part: {"device": "cpu"} for part, moves in wanted.items() if moves}
@@ -147,10 +160,13 @@ def _engine_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
         # DeepSpeed wants a size but never looks at our batches; accumulation is ours, so it is declared as one.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.max_grad_norm,
+        "gradient_clipping": 0.0 if config.max_grad_norm is None else config.max_grad_norm,
         "zero_optimization": {"stage": config.zero_stage, **offload},
         "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_allow_untested_optimizer": False,
+        # In bfloat16 a sum over many passes would lose the small ones.
+        "data_types": {"grad_accum_dtype": "fp32"},
+        # Plain SGD is not on DeepSpeed's list; tests compare it with one process in every stage.
+        "zero_allow_untested_optimizer": config.optimizer == "sgd",
         # With offloading DeepSpeed asks for its CPU Adam, a C++ extension built on first use; torch's AdamW will do.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,

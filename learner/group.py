@@ -82,6 +82,7 @@ class LearnerGroup:
             dtype,
             trust_remote_code,
             temperature,
+            self._seed,
             self._device,
             meeting_places[0],
             spread,

@@ -33,6 +33,7 @@ class LearnerWorker:
         dtype: str,
         trust_remote_code: bool,
         temperature: float,
+        seed: int,
         device: str,
         master: tuple[str, int],
         spread: bool,
@@ -47,7 +48,7 @@ class LearnerWorker:
         if spread and device == "cpu":
             use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
-        self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code)
+        self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
         limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
