@@ -1,6 +1,7 @@
 """The actors of a run as one object: started together, proved in step after every sync, closed together."""
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,16 @@ class Graph:
 
         Raises `CanaryMismatch`.
         """
+        started = time.perf_counter()
         sent = self.learner.send_weights(version, self._config.rollout.sync_timeout_s)
+        seconds = time.perf_counter() - started
         result = self._prove(version)
-        return {"sync/bytes": sent, "sync/canary_abs_mean": result.mean_abs}
+        return {
+            "sync/bytes": sent,
+            "sync/canary_abs_mean": result.mean_abs,
+            "speed/sync_bytes_per_s": sent / seconds,
+            "speed/sync_seconds": seconds,
+        }
 
     def _prove(self, version: int) -> CanaryResult:
         engines = self.rollout.score(self._canary)
