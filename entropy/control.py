@@ -1,0 +1,121 @@
+"""The protocol of a control, and several as one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from entropy.plan import TokenPlan, composed
+from entropy.tokens import UpdateTokens
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a control has to be given.
+
+    current_logprobs  its plan looks at the policy of each update, not of the rollout: an extra forward pass per update
+    discriminators    its score is the exact first-order one
+    several_updates   it does nothing with one update per rollout
+    """
+
+    current_logprobs: bool = False
+    discriminators: bool = False
+    several_updates: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        return Needs(
+            self.current_logprobs or other.current_logprobs,
+            self.discriminators or other.discriminators,
+            self.several_updates or other.several_updates,
+        )
+
+
+@dataclass
+class Decision:
+    """A plan and what to report about it.
+
+    metrics  sums with denominators, by name: (total, count)
+    """
+
+    plan: TokenPlan
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class EntropyControl(Protocol):
+    """One method that steers entropy. Deterministic: every rank holds a copy, shows it the same and gets the same."""
+
+    needs: Needs
+
+    def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
+        """Advantages float [n] of a rollout batch's tokens, once, before any update."""
+        ...
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        """What the tokens of one update are told, each field of the plan a scalar or a tensor [n]."""
+        ...
+
+    def observe(self, entropy: float, step: int) -> None:
+        """Mean token entropy of rollout batch `step` (from 0) before its updates; it acts from the next batch on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Plain:
+    """What a control does that does nothing; the base of the others."""
+
+    needs = Needs()
+
+    def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
+        return advantages
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        return Decision(TokenPlan())
+
+    def observe(self, entropy: float, step: int) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state:
+            raise ValueError(f"{type(self).__name__} has no state, and was given {sorted(state)}")
+
+
+class Controls:
+    """Several controls as one, by name; with none, the neutral plan."""
+
+    def __init__(self, controls: Mapping[str, EntropyControl]):
+        self._controls = dict(controls)
+        self.needs = Needs()
+        for control in controls.values():
+            self.needs |= control.needs
+
+    def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
+        for control in self._controls.values():
+            advantages = control.shape(advantages, entropies)
+        return advantages
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        decisions: Sequence[Decision] = [control.plan(tokens) for control in self._controls.values()]
+        metrics = {name: value for decision in decisions for name, value in decision.metrics.items()}
+        return Decision(composed([decision.plan for decision in decisions]), metrics)
+
+    def observe(self, entropy: float, step: int) -> None:
+        # A batch without a finite entropy says nothing, and must not move a controller.
+        if np.isfinite(entropy):
+            for control in self._controls.values():
+                control.observe(entropy, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: control.state_dict() for name, control in self._controls.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state.keys() != self._controls.keys():
+            raise ValueError(f"state of the controls {sorted(state)}, but the run has {sorted(self._controls)}")
+        for name, control in self._controls.items():
+            control.load_state_dict(state[name])
