@@ -16,16 +16,19 @@ class Needs:
 
     current_logprobs  its plan looks at the policy of each update, not of the rollout: an extra forward pass per update
     discriminators    its score is the exact first-order one
+    entropies         it looks at the rollout policy's entropies before the first update
     several_updates   it does nothing with one update per rollout
     """
 
     current_logprobs: bool = False
+    entropies: bool = False
     discriminators: bool = False
     several_updates: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
             self.current_logprobs or other.current_logprobs,
+            self.entropies or other.entropies,
             self.discriminators or other.discriminators,
             self.several_updates or other.several_updates,
         )
@@ -46,6 +49,7 @@ class EntropyControl(Protocol):
     """One method that steers entropy. Deterministic: every rank holds a copy, shows it the same and gets the same."""
 
     needs: Needs
+    scope: str  # update, rollout or microbatch: of which tokens, under which policy, `plan` is shown
 
     def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
         """Advantages float [n] of a rollout batch's tokens, once, before any update."""
@@ -56,7 +60,7 @@ class EntropyControl(Protocol):
         ...
 
     def observe(self, entropy: float, step: int) -> None:
-        """Mean token entropy of rollout batch `step` (from 0) before its updates; it acts from the next batch on."""
+        """Begin rollout batch `step` (from 0), whose mean token entropy before its updates is `entropy`, or NaN."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -68,6 +72,7 @@ class Plain:
     """What a control does that does nothing; the base of the others."""
 
     needs = Needs()
+    scope = "update"
 
     def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
         return advantages
@@ -100,16 +105,19 @@ class Controls:
             advantages = control.shape(advantages, entropies)
         return advantages
 
-    def plan(self, tokens: UpdateTokens) -> Decision:
-        decisions: Sequence[Decision] = [control.plan(tokens) for control in self._controls.values()]
+    def has(self, scope: str) -> bool:
+        """Whether any control works in that scope."""
+        return any(control.scope == scope for control in self._controls.values())
+
+    def plan(self, tokens: UpdateTokens, scope: str) -> Decision:
+        """Of the controls that work in `scope`."""
+        decisions: Sequence[Decision] = [c.plan(tokens) for c in self._controls.values() if c.scope == scope]
         metrics = {name: value for decision in decisions for name, value in decision.metrics.items()}
         return Decision(composed([decision.plan for decision in decisions]), metrics)
 
     def observe(self, entropy: float, step: int) -> None:
-        # A batch without a finite entropy says nothing, and must not move a controller.
-        if np.isfinite(entropy):
-            for control in self._controls.values():
-                control.observe(entropy, step)
+        for control in self._controls.values():
+            control.observe(entropy, step)
 
     def state_dict(self) -> dict[str, Any]:
         return {name: control.state_dict() for name, control in self._controls.items()}

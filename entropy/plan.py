@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -31,7 +32,8 @@ class TokenPlan:
         """The plan of the tokens at `index` [selected]; scalars stay scalars."""
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: v[index] for name, v in values.items() if isinstance(v, torch.Tensor)})
+        picked: Any = {name: v[index] for name, v in values.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **picked)
 
 
 NEUTRAL = TokenPlan()

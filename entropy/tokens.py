@@ -19,6 +19,7 @@ class UpdateTokens:
     entropies       float64 [n], exact, in nats, under the same policy as `logprobs`
     discriminators  float64 [n], S_y - Σ_v p_v S_v with S_v = p_v (log p_v + H); None where nothing asked for it
     advantages      float64 [n], never scaled by a denominator
+    clipped         bool [n], whether the surrogate's clip has taken the token's gradient away already
     update          index of the update in the run, from 0
     """
 
@@ -30,6 +31,7 @@ class UpdateTokens:
     entropies: np.ndarray
     discriminators: np.ndarray | None
     advantages: np.ndarray
+    clipped: np.ndarray
     update: int
 
     @property

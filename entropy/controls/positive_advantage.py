@@ -1,0 +1,89 @@
+"""Positive-advantage reweighting: Jin et al. (arXiv 2511.05993), section 7.3."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from entropy.config import PositiveAdvantageConfig
+from entropy.control import Decision, Needs, Plain
+from entropy.plan import TokenPlan
+from entropy.tokens import UpdateTokens
+
+FEEDBACK = ("guided", "pi")
+
+
+class PositiveAdvantage(Plain):
+    """Multiplies the surrogate of tokens with a positive advantage by lambda; the denominator stays.
+
+    constant  lambda = initial
+    stage     0 in the first half of the steps, then linear to 1 at the last (prog_adv_stage)
+    epoch     (e - 1) / (E - 1) in epoch e of E (prog_adv_epoch)
+    guided    lambda_{k+1} = lambda_k - step where H_k < target, else + step; within band of the target it stays
+              (eq. 5 with band 0; prog_adv_guided)
+    pi        initial + proportional · e_k + integral · sum of e, e_k = (H_k - target) / target; nothing is added to the
+              sum while lambda stands at a bound that the error pushes against
+
+    lambda_k acts in step k, and H_k, measured before its updates, on lambda_{k+1}.
+    """
+
+    def __init__(self, config: PositiveAdvantageConfig, total_steps: int):
+        self._config, self._steps = config, total_steps
+        self.needs = Needs(entropies=config.rule in FEEDBACK)
+        self.weight = self._next = config.initial
+        self._sum = 0.0
+
+    def observe(self, entropy: float, step: int) -> None:
+        config = self._config
+        if config.rule == "stage":
+            half = self._steps / 2
+            self.weight = 0.0 if step < half else min(1.0, (step - half) / max(self._steps - 1 - half, 1e-9))
+        elif config.rule == "epoch":
+            last = max(1, (config.epochs or 1) - 1)
+            self.weight = min(last, step * (config.epochs or 1) // self._steps) / last
+        elif config.rule in FEEDBACK and np.isfinite(entropy):
+            self.weight = self._next
+            self._next = self._guided(entropy) if config.rule == "guided" else self._pi(entropy)
+
+    def _guided(self, entropy: float) -> float:
+        config = self._config
+        target, band, step = _given(config.target), _given(config.band), _given(config.step)
+        if band and abs(entropy - target) <= band:
+            return self.weight
+        return self._bounded(self.weight - step if entropy < target else self.weight + step)
+
+    def _pi(self, entropy: float) -> float:
+        config, target = self._config, _given(self._config.target)
+        proportional, integral = _given(config.proportional), _given(config.integral)
+        error = (entropy - target) / target
+        wanted = config.initial + proportional * error + integral * (self._sum + error)
+        bounded = self._bounded(wanted)
+        if wanted == bounded or (wanted > bounded) != (error > 0):
+            self._sum += error
+        return bounded
+
+    def _bounded(self, weight: float) -> float:
+        return min(max(weight, self._config.lowest), self._config.highest)
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        positive = tokens.advantages > 0 if self._config.positive == "above_zero" else tokens.advantages >= 0
+        weight = torch.ones(tokens.size)
+        weight[torch.from_numpy(positive)] = self.weight
+        metrics = {
+            "positive_advantage/weight": (self.weight, 1.0),
+            "positive_advantage/share": (float(np.count_nonzero(positive)), float(tokens.size)),
+        }
+        return Decision(TokenPlan(weight=weight), metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weight": self.weight, "next": self._next, "sum": self._sum}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.weight, self._next, self._sum = (float(state[name]) for name in ("weight", "next", "sum"))
+
+
+def _given(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a setting of entropy.positive_advantage that its rule needs is null")
+    return value

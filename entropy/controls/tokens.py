@@ -1,0 +1,83 @@
+"""Controls that keep some tokens and drop the others; and one that shifts advantages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from entropy.config import EntropyAdvantageConfig, HighEntropyConfig, RandPosClipConfig, SignOnlyConfig
+from entropy.control import Decision, Needs, Plain
+from entropy.plan import TokenPlan
+from entropy.selection import Quota, draw, largest
+from entropy.tokens import UpdateTokens
+
+RAND_POS_CLIP, HIGH_ENTROPY = 3, 4
+
+
+def _keeping(name: str, kept: np.ndarray) -> Decision:
+    weight = torch.from_numpy(kept.astype(np.float32))
+    return Decision(TokenPlan(weight=weight), {f"{name}/dropped_share": (float((~kept).sum()), float(kept.size))})
+
+
+class SignOnly(Plain):
+    """Keeps tokens with A >= 0, or those with A <= 0. Jin et al. (arXiv 2511.05993), section 7.2."""
+
+    def __init__(self, config: SignOnlyConfig):
+        self._keep = config.keep
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        kept = tokens.advantages >= 0 if self._keep == "positive" else tokens.advantages <= 0
+        return _keeping("sign_only", kept)
+
+
+class _Chosen(Plain):
+    def __init__(self, rate: float, seed: int):
+        self._quota, self._seed = Quota(rate), seed
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"carry": self._quota.carry}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._quota.carry = float(state["carry"])
+
+
+class RandPosClip(_Chosen):
+    """Drops a random share of all tokens, taken from those with A > 0. Jin et al. (arXiv 2511.05993), table 2."""
+
+    def __init__(self, config: RandPosClipConfig, seed: int):
+        super().__init__(config.rate, seed)
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        kept = np.ones(tokens.size, bool)
+        count = self._quota.take(tokens.size)
+        kept[draw(tokens.advantages > 0, count, tokens.keys(self._seed, RAND_POS_CLIP))] = False
+        return _keeping("rand_pos_clip", kept)
+
+
+class HighEntropy(_Chosen):
+    """Keeps the tokens with the highest entropy under the rollout policy: the 80/20 rule (arXiv 2506.01939)."""
+
+    needs = Needs(entropies=True)
+    scope = "rollout"
+
+    def __init__(self, config: HighEntropyConfig, seed: int):
+        super().__init__(config.share, seed)
+
+    def plan(self, tokens: UpdateTokens) -> Decision:
+        kept = np.zeros(tokens.size, bool)
+        everyone, count = np.ones(tokens.size, bool), self._quota.take(tokens.size)
+        kept[largest(tokens.entropies, everyone, count, tokens.keys(self._seed, HIGH_ENTROPY))] = True
+        return _keeping("high_entropy", kept)
+
+
+class EntropyAdvantage(Plain):
+    """A + min(coef · H, |A| / bound): Cheng et al. (arXiv 2506.14758). With bound > 1 the sign of A is kept."""
+
+    needs = Needs(entropies=True)
+
+    def __init__(self, config: EntropyAdvantageConfig):
+        self._coef, self._bound = config.coef, config.bound
+
+    def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
+        return advantages + np.minimum(self._coef * entropies, np.abs(advantages) / self._bound)
