@@ -1,6 +1,6 @@
 """Estimators of a policy's entropy, in nats. Temperature is that of the policy meant: logits are divided by it first.
 
-Jin et al. (arXiv 2511.05993) and Cui et al. (arXiv 2505.22617) use the exact token entropy, averaged over response tokens.
+Jin et al. (arXiv 2511.05993) and Cui et al. (arXiv 2505.22617) average the exact token entropy over response tokens.
 """
 
 import math

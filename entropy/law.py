@@ -1,4 +1,4 @@
-"""The law of Cui et al. 2025 (arXiv 2505.22617, section 2): accuracy R against entropy H, R = -a e^H + b, and its rivals.
+"""The law of Cui et al. 2025 (arXiv 2505.22617, section 2), R = -a e^H + b of accuracy and entropy, and its rivals.
 
 All three forms are linear in their two coefficients, so each is ordinary least squares on (basis(H), R).
 """
