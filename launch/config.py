@@ -68,6 +68,15 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class LoggerConfig:
+    kinds: list[str]
+    project: str
+    wandb_mode: str  # offline | online
+    mlflow_uri: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class RunConfig:
     name: str
     seed: int
@@ -81,6 +90,7 @@ class RunConfig:
     rollout: RolloutConfig
     learner: LearnerConfig
     cluster: ClusterConfig
+    logger: LoggerConfig
     evaluation: EvaluationConfig
     output: OutputConfig
 

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from launch.entry import RunFailed
 from launch.evaluate import evaluate
 from launch.failures import FAILURES, sentence
 from launch.graph import Graph
+from launch.loggers import Loggers
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.placement import cluster_nodes
@@ -40,6 +41,7 @@ class Run:
         self._config_hash = self.folder.write_config(config)
         self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self._display = make_display(config.output.display, config.steps)
+        self._loggers = Loggers(config, self._degraded)
 
     def __enter__(self) -> Self:
         with ExitStack() as actors:
@@ -91,15 +93,16 @@ class Run:
         self.graph.save(Path(self.folder) / "model")
 
     def record(self, step: int, row: dict[str, float]) -> None:
-        """Close the step: add its times and speeds, append the row to the metrics, show it."""
+        """Close the step: add its times and speeds, append the row to the metrics, show and log it."""
         times = self.phases.row()
         row = {"step": step, "weight_version": step} | row | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
             trained = row["tokens/trained"] * self._config.off_policy.epochs
             row["speed/trained_tokens_per_s"] = trained / times["time/update_s"]
-        self.folder.append_metrics(row)
+        row = self.folder.append_metrics(row)
         self._display.step(row)
+        self._loggers.log(step, row)
 
     def _start(self, actors: ExitStack) -> None:
         config, prepared = self._config, self._prepared
@@ -108,7 +111,7 @@ class Run:
         nodes = cluster_nodes()
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
+        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
@@ -120,13 +123,25 @@ class Run:
 
     def _failure(self, error: BaseException) -> RunFailed | None:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
-        (self.folder.logs / "driver.log").write_text("".join(traceback.format_exception(error)))
+        self._write_down(error)
         with self._display:
             self._end(sentence(error))
             write_report(self.folder)
         return RunFailed(f"{sentence(error)}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
 
+    def _degraded(self, sentence: str, error: BaseException) -> None:
+        """A tracker has been switched off."""
+        self._display.notice(sentence)
+        # A full disk may be what stopped the tracker, and it is for metrics.jsonl to say whether the run can go on.
+        with suppress(OSError):
+            self._write_down(error)
+
+    def _write_down(self, error: BaseException) -> None:
+        with open(self.folder.logs / "driver.log", "a", encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(error))
+
     def _end(self, error: str | None) -> None:
+        self._loggers.close(error)
         self.summary = summarize(
             read_metrics(self.folder),
             config_hash=self._config_hash,
@@ -134,6 +149,7 @@ class Run:
             started=self._started,
             seconds=time.monotonic() - self._clock,
             error=error,
+            loggers=self._loggers.failures,
         )
         self.folder.write_summary(self.summary)
 

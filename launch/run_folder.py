@@ -94,8 +94,8 @@ class RunFolder:
         _write_atomically(self.path / CONFIG, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
         return config_hash(plain)
 
-    def append_metrics(self, row: Mapping[str, float]) -> None:
-        """Append one step's metrics as a line of JSON.
+    def append_metrics(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Append one step's metrics as a line of JSON; returns them as they were written, in numbers of Python.
 
         Raises ValueError with the metric's name for NaN and infinity, TypeError for what is not a number, and
         `RunFolderError` where the folder already holds this step or a later one.
@@ -108,10 +108,11 @@ class RunFolder:
                 f"output.folder={self.path} already holds metrics of step {self._last_step}; "
                 "set output.folder to another folder"
             )
-        line = json.dumps({name: _finite(name, value) for name, value in row.items()}, allow_nan=False)
+        written = {name: _finite(name, value) for name, value in row.items()}
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(written, allow_nan=False) + "\n")
         self._last_step = row["step"]
+        return written
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the metrics of every step after `step`, so that a run resumed there does not hold a step twice."""
@@ -162,6 +163,7 @@ def summarize(
     started: str | None,
     seconds: float,
     error: str | None = None,
+    loggers: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
@@ -169,6 +171,7 @@ def summarize(
     started  ISO 8601 time
     seconds  wall time of the whole run, start-up included
     error    one sentence why the run failed; None where it finished
+    loggers  for each tracker of the run None, or the sentence that says why it lacks figures
     """
     return {
         "status": "finished" if error is None else "failed",
@@ -180,6 +183,7 @@ def summarize(
         "started": started,
         "seconds": seconds,
         "error": error,
+        "loggers": dict(loggers or {}),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
+from launch.loggers import problems as logger_problems
 from launch.model_folder import problems
 from launch.ray_job import is_copy
 from launch.validate_data import evaluation_problems, training_problems
@@ -44,7 +45,7 @@ def raise_if_any(config: RunConfig, training: bool = True) -> None:
 def check(config: RunConfig, training: bool = True) -> list[str]:
     """All reasons why a run cannot have these settings, each a sentence that names the setting to change.
 
-    Without `training` the sources to train on are not looked at: the run only evaluates.
+    Without `training` the sources to train on and the loggers are not looked at: the run only evaluates.
     """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
@@ -59,6 +60,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *problems(config.model),
         *evaluation_problems(config.data),
         *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
+        *(logger_problems(config.logger) if training else []),
     ]
 
 
