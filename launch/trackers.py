@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import yaml
 
@@ -31,7 +31,7 @@ class Tracker(Protocol):
     place: str
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
-        """Take the finite figures of one step, and have them on disk (or sent) before returning."""
+        """Take the finite figures of one step and see them on disk, or sent; a process of W&B's writes a moment later."""
 
     def close(self, error: str | None) -> None:
         """End the run: finished, or failed with the sentence `error`."""
@@ -46,7 +46,7 @@ class TensorBoard:
 
         settings = asdict(config)
         self.place = str(Path(config.output.folder) / "tensorboard")
-        self._writer: Any = SummaryWriter(self.place)
+        self._writer = cast(Any, SummaryWriter(self.place))
         # SummaryWriter.add_hparams would make a second run beside this one.
         experiment, started, self._finished = hparams(
             {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat(settings)}, {}
@@ -99,7 +99,8 @@ class WeightsAndBiases:
                 x_transaction_log_flush_interval=WANDB_FLUSH_S,
             ),
         )
-        self.place = self._run.url or f"{self._run.settings.sync_dir} (offline; `wandb sync` uploads it)"
+        offline = f"{self._run.settings.sync_dir} (offline; `wandb sync` uploads it)"
+        self.place = offline if config.logger.wandb_mode == "offline" else str(self._run.url)
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
         # With a step given, W&B would otherwise hold the row back until the next one comes.

@@ -173,6 +173,7 @@ def test_the_summary_has_base_and_last_evaluation_and_the_last_row_without_times
         "started": "2026-01-01",
         "seconds": 9.5,
         "error": None,
+        "loggers": {},
     }
 
 

@@ -5,6 +5,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +15,17 @@ from launch.config import RunConfig, compose
 from launch.trackers import TRACKERS, flat
 
 ROOT = Path(__file__).resolve().parents[2]
+# A memory size beyond 32 bits, and one that float32 can hold.
 ROWS = [
     {"step": 0, "eval/heldout/avg_at_k": 0.25},
-    {"step": 1, "policy/loss": -0.125, "memory/total_bytes": 4_500_000_000},
+    {"step": 1, "policy/loss": -0.125, "memory/total_bytes": 4_500_000_256},
     {"step": 2, "policy/loss": 0.5},
 ]
 EXPECTED = {
     "step": [(0, 0.0), (1, 1.0), (2, 2.0)],
     "eval/heldout/avg_at_k": [(0, 0.25)],
     "policy/loss": [(1, -0.125), (2, 0.5)],
-    "memory/total_bytes": [(1, 4_500_000_000.0)],
+    "memory/total_bytes": [(1, 4_500_000_256.0)],
 }
 # A process that is killed right after its last row, without closing anything.
 KILLED = """
@@ -114,6 +116,12 @@ def logged(folder: Path, kind: str, error: str | None) -> None:
     for row in ROWS:
         tracker.log(row["step"], row)
     tracker.close(error)
+    if kind == "wandb":
+        # W&B answers before its process has written the last records.
+        deadline = time.monotonic() + 20
+        while not any(record.WhichOneof("record_type") == "exit" for record in wandb_records(folder)):
+            assert time.monotonic() < deadline, "the file of W&B never ended"
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", TRACKERS)
