@@ -186,6 +186,7 @@ def test_mlflow_has_the_settings_and_the_outcome(error, status, tmp_path):
     logged(tmp_path / "r", "mlflow", error)
     _, run = mlflow_run(tmp_path / "r")
     assert (run.info.status, run.info.run_name, run.data.tags.get("error")) == (status, "r", error)
+    assert run.info.artifact_uri.startswith((tmp_path / "r" / "mlflow").as_uri())
     parameters = run.data.params
     assert (parameters["clip.low"], parameters["clip.high"], parameters["name"]) == ("0.2", "null", "it")
     assert parameters["logger.kinds"] == '["mlflow"]'
