@@ -31,7 +31,7 @@ class Tracker(Protocol):
     place: str
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
-        """Take the finite figures of one step and see them on disk, or sent; W&B's own process writes a moment later."""
+        """Take the finite figures of one step and see them on disk, or sent (W&B's own process: a moment later)."""
 
     def close(self, error: str | None) -> None:
         """End the run: finished, or failed with the sentence `error`."""
