@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import ConfigError
-from launch.points import FAILED, FINISHED, REFUSED, Point, read_points
+from launch.points import FAILED, FINISHED, REFUSED, Point, locked, points_file, read_points
 from launch.run_folder import METRICS, SUMMARY, read_metrics
 
 TABLE = "sweep.csv"
@@ -146,9 +146,12 @@ def close(folder: Path) -> list[Result]:
 
     Raises ConfigError where there is no sweep.
     """
-    found = results(folder)
+    points_file(folder)
     path = folder / TABLE
-    path.write_text(to_csv(found), encoding="utf-8")
+    # Points that other processes run may be moved meanwhile, and tables written.
+    with locked(folder):
+        found = results(folder)
+        path.write_text(to_csv(found), encoding="utf-8")
     print(f"\n{text(found)}\n\ntable: {path}")
     return found
 
