@@ -116,10 +116,9 @@ def training_job(head: Head, *arguments: str) -> Iterator[tuple[subprocess.Popen
     try:
         assert process.stdout is not None
         lines = iter(process.stdout)
-        first = next(lines)
-        assert first.startswith("job run_"), first
+        job = next(line.split()[1] for line in lines if line.startswith("job run_"))
         assert any("starting the actors" in line for line in lines)
-        yield process, first.split()[1]
+        yield process, job
     finally:
         process.kill()
         process.wait()
