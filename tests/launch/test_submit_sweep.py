@@ -13,7 +13,7 @@ from launch import submit
 from launch.job_client import SubmitError
 from launch.job_command import train_command
 from launch.points import Point
-from launch.submit_sweep import FOLDER, ClusterJobs, Plan, Schedule, outcome_of, plan, unfinished
+from launch.submit_sweep import FOLDER, ClusterJobs, Plan, Schedule, outcome_of, plan, run_sweep, unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path("/here")
@@ -278,3 +278,52 @@ def test_a_cluster_that_refuses_or_is_lost_for_a_minute(no_waiting):
     with pytest.raises(SubmitError, match="the cluster was lost while job point_1 ran: nobody there"):
         ClusterJobs(Lost(), planned(composed=False), "/opt/python", {}).outcome("point_1", "point")
     assert 60 < no_waiting[0] < 63
+
+
+class Endless(Client):
+    """Jobs that run until they are stopped; somebody interrupts the third look at one."""
+
+    def __init__(self):
+        super().__init__()
+        self.looks, self.stopped = 0, set()
+
+    def submit_job(self, **job) -> None:
+        self.jobs[job["submission_id"]] = job
+
+    def get_job_info(self, job: str) -> JobInfo:
+        self.looks += 1
+        if self.looks == 3:
+            raise KeyboardInterrupt
+        return JobInfo(status=JobStatus.RUNNING, entrypoint="")
+
+    def stop_job(self, job: str) -> bool:
+        self.stopped.add(job)
+        return True
+
+    def get_job_status(self, job: str) -> JobStatus:
+        return JobStatus.STOPPED if job in self.stopped else JobStatus.RUNNING
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_an_interrupt_submits_no_more_and_stops_what_runs_where_asked(stopping, no_waiting, capsys):
+    client = Endless()
+    planned_points = planned("seed=0,1,2", composed=False)
+    assert run_sweep(client, planned_points, "python", {}, at_once=2, stopping=stopping) == 130
+    assert [job["metadata"]["point"] for job in client.jobs.values()] == ["seed-0", "seed-1"]
+    assert client.stopped == (set(client.jobs) if stopping else set())
+    said = capsys.readouterr().out
+    assert "seed-2: not submitted" in said
+    assert ("seed-1: stopped" in said) is stopping
+    assert ("goes on; ray job stop seed-1_" in said) is not stopping
+
+
+def test_a_lost_cluster_says_which_jobs_may_go_on(no_waiting, capsys):
+    class Lost(Endless):
+        def get_job_info(self, job: str) -> JobInfo:
+            raise ConnectionError("nobody there")
+
+    with pytest.raises(SubmitError, match=r"the cluster was lost while job seed-0_.* ran: nobody there"):
+        run_sweep(Lost(), planned("seed=0,1", composed=False), "python", {}, at_once=1, stopping=True)
+    said = capsys.readouterr().err
+    assert "seed-0: job seed-0_" in said
+    assert "seed-1: not submitted" in said
