@@ -108,7 +108,7 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _lock(folder: Path, file: Path, limit_s: float, otherwise: str) -> Iterator[None]:
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
+        descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise _not_writable(folder, error) from error
     try:

@@ -7,7 +7,7 @@ which finds out there whether the point is finished, and records what becomes of
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +43,7 @@ from launch.job_command import table_command, train_command
 from launch.misspelt import explain
 from launch.points import FAILED, FAILED_MARK, FINISHED, REFUSED, Point, point_name
 from launch.sweep import exit_status as sweep_exit_status
+from launch.sweep import named, shared_by
 
 FOLDER = "hydra.sweep.dir"
 LOOK_S = 1.0
@@ -60,6 +61,11 @@ class Plan:
     folder: str
     hydra: tuple[str, ...]
     points: dict[str, tuple[str, ...]]
+
+    def labels(self) -> dict[str, str]:
+        """What each point is called in what is printed, by its name."""
+        shared = shared_by(list(self.points.values()))
+        return {name: named(overrides, shared) for name, overrides in self.points.items()}
 
 
 def plan(overrides: Sequence[str], cwd: Path, default: str, composed: bool) -> Plan:
@@ -108,15 +114,16 @@ class Jobs(Protocol):
 
 
 class Schedule:
-    """Runs the points `names`, in order, at most `at_once` at a time; one that fails does not stop the others.
+    """Runs points in order, at most `at_once` at a time; one that fails does not stop the others.
 
-    waiting  points not started yet
+    labels   what each point is called in what is said, by its name
+    waiting  names of the points not started yet
     running  job ID and name of the points that run
     ended    job ID and outcome of the others
     """
 
-    def __init__(self, names: Iterable[str], at_once: int, jobs: Jobs):
-        self.waiting = deque(names)
+    def __init__(self, labels: Mapping[str, str], at_once: int, jobs: Jobs):
+        self.labels, self.waiting = labels, deque(labels)
         self.running: dict[str, str] = {}
         self.ended: dict[str, Point] = {}
         self._at_once, self._jobs = at_once, jobs
@@ -131,14 +138,14 @@ class Schedule:
                 if point := self._jobs.outcome(job, name):
                     del self.running[job]
                     self.ended[job] = point
-                    say(f"{name}: {point.status}" + (f": {point.error}" if point.error else ""))
+                    say(f"{self.labels[name]}: {point.status}" + (f": {point.error}" if point.error else ""))
 
     def _start(self, name: str, say: Callable[[str], None]) -> None:
-        job = new_id(name)
+        job = new_id(self.labels[name])
         # Before it is asked for: whoever is interrupted meanwhile has to know of it.
         self.running[job] = name
         self._jobs.start(job, name)
-        say(f"{name}: started as job {job}")
+        say(f"{self.labels[name]}: started as job {job}")
 
 
 class ClusterJobs:
@@ -167,8 +174,8 @@ def outcome_of(name: str, overrides: tuple[str, ...], info: JobInfo, log: str) -
     if code == 0:
         return Point(name, overrides, FINISHED, None)
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    named = [line for mark, line in pairwise(lines) if mark.startswith(FAILED_MARK)]
-    error = f"the job {killed(info)}" if killed(info) else (named or lines)[-1] if lines else first_line(ending(info))
+    said = [line for mark, line in pairwise(lines) if mark.startswith(FAILED_MARK)]
+    error = f"the job {killed(info)}" if killed(info) else (said or lines)[-1] if lines else first_line(ending(info))
     return Point(name, overrides, REFUSED if code == REFUSED_STATUS else FAILED, error)
 
 
@@ -182,7 +189,7 @@ def run_sweep(
     Raises SubmitError where the cluster is lost; jobs may go on then.
     """
     print(f"sweep of {len(plan.points)} points in {plan.folder}, at most {at_once} at once", flush=True)
-    schedule = Schedule(plan.points, at_once, ClusterJobs(client, plan, python, environment))
+    schedule = Schedule(plan.labels(), at_once, ClusterJobs(client, plan, python, environment))
     try:
         schedule.run(lambda line: print(line, flush=True), lambda: time.sleep(LOOK_S))
     except KeyboardInterrupt:
@@ -199,15 +206,15 @@ def run_sweep(
     tabled = follow(client, table)
     for job, point in schedule.ended.items():
         if point.error:
-            print(f"{point.name}: {point.status}: {point.error} (ray job logs {job})", file=sys.stderr)
+            print(f"{schedule.labels[point.name]}: {point.status}: {point.error} (ray job logs {job})", file=sys.stderr)
     return sweep_exit_status(schedule.ended.values()) or tabled
 
 
 def unfinished(schedule: Schedule, folder: str, stopped: bool) -> str:
     """What a schedule that was broken off leaves, a line each."""
     lines = [
-        f"{name}: stopped" if stopped else f"{name}: job {job} goes on; ray job stop {job} stops it"
+        f"{schedule.labels[name]}: " + ("stopped" if stopped else f"job {job} goes on; ray job stop {job} stops it")
         for job, name in schedule.running.items()
     ]
-    lines += [f"{name}: not submitted" for name in schedule.waiting]
+    lines += [f"{schedule.labels[name]}: not submitted" for name in schedule.waiting]
     return "\n".join([*lines, f"The same command with {FOLDER}={folder} runs what is not finished."])

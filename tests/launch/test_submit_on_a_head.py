@@ -165,10 +165,10 @@ def test_a_sweep_is_a_job_per_point_and_a_second_one_repeats_only_what_failed(he
     assert first.returncode == 1, first.stdout + first.stderr
     lines = first.stdout.splitlines()
     assert lines[0] == f"sweep of 3 points in {folder}, at most 2 at once"
-    assert [line.partition(" as job ")[0] for line in lines[1:3]] == ["seed-8: started", "seed-1: started"]
-    assert {"seed-8: failed: an engine died", "seed-1: finished", "seed-7: refused: seed 7 will not do"} < set(lines)
+    assert [line.partition(" as job ")[0] for line in lines[1:3]] == ["seed=8: started", "seed=1: started"]
+    assert {"seed=8: failed: an engine died", "seed=1: finished", "seed=7: refused: seed 7 will not do"} < set(lines)
     assert f"table: {folder / 'sweep.csv'}" in lines
-    assert "seed-8: failed: an engine died (ray job logs seed-8_" in first.stderr
+    assert "seed=8: failed: an engine died (ray job logs seed-8_" in first.stderr
     assert {point.name: (point.status, point.error) for point in read_points(folder)} == {
         "seed-8": ("failed", "an engine died"),
         "seed-1": ("finished", None),
@@ -179,6 +179,6 @@ def test_a_sweep_is_a_job_per_point_and_a_second_one_repeats_only_what_failed(he
     (code / "mended").touch()
     second = run(head, *arguments[:-1], "seed=8,1")
     assert second.returncode == 0, second.stdout + second.stderr
-    assert {"seed-8: finished", "seed-1: finished"} < set(second.stdout.splitlines())
+    assert {"seed=8: finished", "seed=1: finished"} < set(second.stdout.splitlines())
     assert (folder / "attempts" / "seed-8.1").is_dir()
     assert (folder / "seed-1" / "summary.json").stat().st_mtime_ns == untouched

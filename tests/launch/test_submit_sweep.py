@@ -35,6 +35,8 @@ def test_the_points_by_hand():
             "experiment-lab_clip_higher_seed-1_steps-3": ("experiment=lab_clip_higher", "seed=1", "steps=3"),
         },
     )
+    assert list(found.labels().values())[1:3] == ["experiment=lab_grpo seed=1", "experiment=lab_clip_higher seed=0"]
+    assert planned("seed=1", composed=False).labels() == {"seed-1": "seed=1"}
     assert list(planned("seed=1,1", composed=False).points) == ["seed-1"]
     assert planned(composed=False).points == {"point": ()}
 
@@ -137,7 +139,7 @@ class Cluster:
 @pytest.mark.parametrize(("at_once", "takes"), [(1, 11), (2, 6), (3, 5), (9, 5)])
 def test_never_more_at_once_and_a_failure_stops_nobody(at_once, takes):
     cluster = Cluster({"a": 5, "b": 1, "c": 3, "d": 2}, failing=("b",))
-    schedule, lines = Schedule(["a", "b", "c", "d"], at_once, cluster), []
+    schedule, lines = Schedule({each: each for each in "abcd"}, at_once, cluster), []
     schedule.run(lines.append, cluster.pause)
     assert cluster.order == ["a", "b", "c", "d"]
     assert cluster.most == min(at_once, 4)
@@ -157,7 +159,7 @@ def test_never_more_at_once_and_a_failure_stops_nobody(at_once, takes):
 
 def test_a_schedule_that_is_broken_off_knows_what_runs_and_what_waits():
     cluster = Cluster({"a": 1, "b": 9, "c": 1, "d": 1})
-    schedule = Schedule(["a", "b", "c", "d"], 2, cluster)
+    schedule = Schedule({each: each for each in "abcd"}, 2, cluster)
 
     def pause() -> None:
         cluster.pause()
@@ -188,7 +190,7 @@ def test_a_job_that_is_being_submitted_is_known_when_that_is_interrupted():
         def start(self, job: str, name: str) -> None:
             raise KeyboardInterrupt
 
-    schedule = Schedule(["a", "b"], 2, Interrupted({}))
+    schedule = Schedule({"a": "a", "b": "b"}, 2, Interrupted({}))
     with pytest.raises(KeyboardInterrupt):
         schedule.run(lambda line: None, lambda: None)
     assert list(schedule.running.values()) == ["a"]
@@ -312,8 +314,8 @@ def test_an_interrupt_submits_no_more_and_stops_what_runs_where_asked(stopping, 
     assert [job["metadata"]["point"] for job in client.jobs.values()] == ["seed-0", "seed-1"]
     assert client.stopped == (set(client.jobs) if stopping else set())
     said = capsys.readouterr().out
-    assert "seed-2: not submitted" in said
-    assert ("seed-1: stopped" in said) is stopping
+    assert "seed=2: not submitted" in said
+    assert ("seed=1: stopped" in said) is stopping
     assert ("goes on; ray job stop seed-1_" in said) is not stopping
 
 
@@ -325,5 +327,5 @@ def test_a_lost_cluster_says_which_jobs_may_go_on(no_waiting, capsys):
     with pytest.raises(SubmitError, match=r"the cluster was lost while job seed-0_.* ran: nobody there"):
         run_sweep(Lost(), planned("seed=0,1", composed=False), "python", {}, at_once=1, stopping=True)
     said = capsys.readouterr().err
-    assert "seed-0: job seed-0_" in said
-    assert "seed-1: not submitted" in said
+    assert "seed=0: job seed-0_" in said
+    assert "seed=1: not submitted" in said
