@@ -138,7 +138,9 @@ def submit_sweep(options: Options) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Submit and follow; what cannot be done is a sentence on stderr and a status that is not 0."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # The last two set levels of their own, and would tell of every upload between the events of a sweep.
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         options = parse(arguments)
         return submit_sweep(options) if options.multirun else submit(options)

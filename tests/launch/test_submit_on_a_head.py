@@ -168,6 +168,7 @@ def test_a_sweep_is_a_job_per_point_and_a_second_one_repeats_only_what_failed(he
     assert [line.partition(" as job ")[0] for line in lines[1:3]] == ["seed=8: started", "seed=1: started"]
     assert {"seed=8: failed: an engine died", "seed=1: finished", "seed=7: refused: seed 7 will not do"} < set(lines)
     assert f"table: {folder / 'sweep.csv'}" in lines
+    assert "INFO" not in first.stderr
     assert "seed=8: failed: an engine died (ray job logs seed-8_" in first.stderr
     assert {point.name: (point.status, point.error) for point in read_points(folder)} == {
         "seed-8": ("failed", "an engine died"),
