@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import yaml
 
+from launch.config import ASSETS
+
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts"
@@ -205,11 +207,23 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, dict
 
 
 def config_hash(config: Any) -> str:
-    """sha256 of the resolved config as sorted YAML without `output.folder`: runs that differ only in place share it."""
-    plain = _plain(config)
+    """sha256 of the resolved config as sorted YAML: runs that differ only in place share it.
+
+    The places are `output.folder`, and the folder of this code in paths of what it ships: every copy of the code that
+    travels to a cluster lies in another one.
+    """
+    plain = _without_code_folder(_plain(config))
     if isinstance(plain.get("output"), Mapping):
         plain = {**plain, "output": {key: value for key, value in plain["output"].items() if key != "folder"}}
     return hashlib.sha256(yaml.safe_dump(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _without_code_folder(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_code_folder(inner) for key, inner in value.items()}
+    if isinstance(value, str):
+        return value.replace(f"{ASSETS}{os.sep}", "assets:")
+    return [_without_code_folder(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def versions() -> dict[str, str | None]:
