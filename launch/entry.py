@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launch import sweep
+from launch import stopping, sweep
 from launch.config import CONF, ENTRY, HYDRA_VERSION, ConfigError, RunConfig, build, register
 from launch.misspelt import explain
 from launch.points import FAILED as POINT_FAILED
@@ -34,10 +34,11 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     """Run `main` on the configuration of the command line, or on each point of a `--multirun` sweep.
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
-    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed and recorded when its
-    point fails, the later points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its
-    points. Those that an earlier sweep in the same folder has finished are left out; one that another process is
-    running now ends the sweep with status 2. With HYDRA_FULL_ERROR=1 errors come with their tracebacks instead.
+    sentences on stderr, a RunFailed likewise with status 1. SIGTERM and Ctrl-C end the run or the whole sweep in words,
+    with 128 + the signal's number. In a sweep every failure is printed and recorded when its point fails, the later
+    points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its points. Those that an
+    earlier sweep in the same folder has finished are left out; one that another process is running now ends the sweep
+    with status 2. With HYDRA_FULL_ERROR=1 errors come with their tracebacks instead.
     """
     register()
     refused: list[ConfigError | RunFailed] = []
@@ -63,9 +64,15 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
             refused.append(error)
 
     try:
-        _with_errors_raised(hydra.main(version_base=HYDRA_VERSION, config_path=str(CONF), config_name=ENTRY)(job))
+        with stopping.heeding():
+            _with_errors_raised(hydra.main(version_base=HYDRA_VERSION, config_path=str(CONF), config_name=ENTRY)(job))
         if refused:
             raise refused[0]
+    except KeyboardInterrupt as error:
+        if FULL_ERROR in os.environ:
+            raise
+        print(str(error) or stopping.sentence(), file=sys.stderr)
+        sys.exit(stopping.exit_status())
     except (ConfigError, RunFailed, HydraException, OmegaConfBaseException) as error:
         if FULL_ERROR in os.environ:
             raise

@@ -5,8 +5,10 @@ import traceback
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
+from launch import stopping
 from launch.cluster import divide, groups, is_joined, places, ray_session
 from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
@@ -22,13 +24,15 @@ from launch.placement import cluster_nodes
 from launch.prepare import Prepared, verifiers
 from launch.report import write_report
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
+from launch.stopping import RunStopped
 from launch.validate import implied, sentences
 
 
 class Run:
     """A started run. A context manager: entering starts the actors, leaving ends them and writes summary and report.
 
-    On the way out a failure that is in `FAILURES` becomes a RunFailed; any other is a mistake of ours and passes as is.
+    On the way out a failure that is in `FAILURES` becomes a RunFailed, and being told to end a RunStopped; any other is
+    a mistake of ours and passes as is.
     """
 
     graph: Graph
@@ -44,20 +48,24 @@ class Run:
         self._loggers = Loggers(config, self._degraded)
 
     def __enter__(self) -> Self:
-        with ExitStack() as actors:
-            try:
+        try:
+            with ExitStack() as actors:
                 self._start(actors)
-            except BaseException as error:
-                actors.close()
-                if failure := self._failure(error):
-                    raise failure from error
-                raise
-            self._actors = actors.pop_all()
+                self._actors = actors.pop_all()
+        except BaseException as error:
+            if failure := self._failure(error):
+                raise failure from error
+            raise
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            # Who stops a run may not wait for its actors to end: a cluster's job is killed after three seconds.
+            self._summarise(stopping.sentence(), stopped=True)
         try:
-            self._actors.close()
+            self._actors.__exit__(kind, error, trace)
         except FAILURES as closing:
             # What went wrong first is what the run says.
             error = error or closing
@@ -121,13 +129,17 @@ class Run:
         self._display.waiting("evaluating the base model")
         self.phases = Phases()
 
-    def _failure(self, error: BaseException) -> RunFailed | None:
+    def _failure(self, error: BaseException) -> RunFailed | RunStopped | None:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
+        stopped = isinstance(error, KeyboardInterrupt)
+        said = stopping.sentence() if stopped else sentence(error)
         self._write_down(error)
         with self._display:
-            self._end(sentence(error))
+            self._end(said, stopped)
             write_report(self.folder)
-        return RunFailed(f"{sentence(error)}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
+        if stopped:
+            return RunStopped(f"{said} after {self.summary['steps']} of {self._config.steps} steps: {self.folder.path}")
+        return RunFailed(f"{said}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
 
     def _degraded(self, sentence: str, error: BaseException) -> None:
         """A tracker has been switched off."""
@@ -140,8 +152,11 @@ class Run:
         with open(self.folder.logs / "driver.log", "a", encoding="utf-8") as file:
             file.writelines(traceback.format_exception(error))
 
-    def _end(self, error: str | None) -> None:
+    def _end(self, error: str | None, stopped: bool = False) -> None:
         self._loggers.close(error)
+        self._summarise(error, stopped)
+
+    def _summarise(self, error: str | None, stopped: bool) -> None:
         self.summary = summarize(
             read_metrics(self.folder),
             config_hash=self._config_hash,
@@ -150,6 +165,7 @@ class Run:
             seconds=time.monotonic() - self._clock,
             error=error,
             loggers=self._loggers.failures,
+            stopped=stopped,
         )
         self.folder.write_summary(self.summary)
 

@@ -166,17 +166,19 @@ def summarize(
     seconds: float,
     error: str | None = None,
     loggers: Mapping[str, str | None] | None = None,
+    stopped: bool = False,
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
     rows     metric rows, oldest first; row 0 holds the base model's evaluation
     started  ISO 8601 time
     seconds  wall time of the whole run, start-up included
-    error    one sentence why the run failed; None where it finished
+    error    one sentence why the run did not finish; None where it did
     loggers  for each tracker of the run None, or the sentence that says why it lacks figures
+    stopped  whether that was because it was told to end
     """
     return {
-        "status": "finished" if error is None else "failed",
+        "status": "finished" if error is None else "stopped" if stopped else "failed",
         "steps": int(rows[-1]["step"]) if rows else 0,
         "eval": evaluations(rows),
         "final": {name: value for name, value in rows[-1].items() if not name.startswith("time/")} if rows else {},

@@ -272,6 +272,20 @@ def test_a_sweep_ends_at_a_point_that_another_process_is_running(tmp_path):
     assert [point.name for point in read_points(tmp_path / "here")] == ["seed-1"]
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("foo.bar=1,2", "foo.bar is not a setting.\n"),
+        ("clip.hihg=0.2,0.3", "clip.hihg is not a setting; did you mean clip.high?\n"),
+        ("steps=1,two", "steps=two is refused: steps: Value 'two' of type 'str' could not be converted to Integer.\n"),
+        ("+new.key=1,2", "Failed: +new.key=1\nnew is not a setting.\nFailed: +new.key=2\nnew is not a setting.\n"),
+    ],
+)
+def test_a_sweep_over_what_cannot_be_runs_nothing(tmp_path, override, words):
+    done = sweep(tmp_path, override)
+    assert (done.returncode, done.stderr, ran(done)) == (2, words, [])
+
+
 def test_a_folder_that_holds_no_sweep(tmp_path):
     with pytest.raises(ConfigError, match="not the folder of a sweep that has started"):
         read_points(tmp_path)
