@@ -17,6 +17,7 @@ CHOICES = {
     "learner.schedule": ("constant", "linear", "cosine"),
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
+    "logger.wandb_mode": ("offline", "online"),
     "output.display": ("auto", "live", "lines"),
 }
 AT_LEAST_ONE = (
@@ -74,6 +75,7 @@ ABOVE_ZERO = (
     "learner.start_timeout_s",
     "learner.deadline_s",
     "cluster.start_timeout_s",
+    "logger.timeout_s",
     "evaluation.top_p",
 )
 AT_MOST_ONE = (
