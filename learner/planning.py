@@ -2,7 +2,7 @@
 
 Invariants of the passes of an update:
 - every sample is in exactly one row of one pass of one rank;
-- a row with several samples holds at most `row_tokens`, and no more than `tokens`; a longer sample has a row of its own;
+- a row with several samples holds at most `row_tokens`, and no more than `tokens`; a longer sample has its own row;
 - a pass, its rows padded to the longest, stays within `tokens`, or holds a single sample;
 - no row is padded to more than twice its length;
 - every rank makes the same number of passes, at least one, so that collectives match; a rank with nothing left gets
@@ -80,6 +80,12 @@ def plan_passes(lengths: np.ndarray, samples: np.ndarray, ranks: int, limits: Pa
         tuple(tuple(rows[start:stop]) for start, stop in _cut_into(count, row_sizes, limits.tokens))
         for rows, row_sizes in shares
     )
+
+
+def pass_cost(lengths: np.ndarray, rows: Pass) -> int:
+    """What the forward pass over `rows` costs with its padding, in the unit of `sample_costs`."""
+    longest = max((int(lengths[row].sum()) for row in rows), default=1)
+    return computed_tokens(lengths, rows) * (ATTENTION_TOKENS + longest)
 
 
 def computed_tokens(lengths: np.ndarray, rows: Pass) -> int:
