@@ -76,8 +76,8 @@ def test_flops_by_hand():
 
 def test_flops_of_long_samples_do_not_overflow():
     billions = ModelShape(6_525_288_448, 545_259_520, 28 * 3_584)
-    lengths = np.full(1_000, 40_000, np.int32)
-    wanted = 6 * (6_525_288_448 * 4e7 + 545_259_520 * 3e7 + 28 * 3_584 * 1_000 * 1.6e9)
+    lengths = np.full(1_000, 50_000, np.int32)
+    wanted = 6 * (6_525_288_448 * 5e7 + 545_259_520 * 3e7 + 28 * 3_584 * 1_000 * 2.5e9)
     assert training_flops(billions, lengths, 30_000_000, frozen=False) == pytest.approx(wanted, rel=1e-12)
 
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from learner.planning import PassLimits, computed_tokens, minibatches, plan_passes, sample_costs
+from learner.planning import (
+    ATTENTION_TOKENS,
+    PassLimits,
+    computed_tokens,
+    minibatches,
+    pass_cost,
+    plan_passes,
+    sample_costs,
+)
 
 lengths_of_samples = st.one_of(
     st.lists(st.integers(1, 40), max_size=60),
@@ -32,6 +40,7 @@ def row_sizes(lengths: np.ndarray, rows) -> list[int]:
 @example(np.array([500]), None, 2, PassLimits(10, 0))  # a giant by itself
 @example(np.array([500] + [3] * 30, np.int32), None, 2, PassLimits(20, 10))  # and among small ones
 @example(np.array([7, 5], np.int32), None, 8, PassLimits(20, 10))  # more ranks than samples
+@example(np.array([3, 3], np.int32), None, 1, PassLimits(5, 5))  # a row too many by one token
 @example(np.array([60, 60, 60], np.int32), None, 1, PassLimits(100, 200))  # rows longer than a pass
 def test_passes(lengths, data, ranks, limits):
     samples = everything(lengths)
@@ -129,13 +138,35 @@ def test_ranks_by_hand():
 
 
 def test_passes_by_hand():
-    # Unpacked, 12 tokens a pass: 6 6 | 5 4 | 2 2. With three passes to make, none is left larger than it must be.
+    # Unpacked, 12 tokens a pass: 6 6 | 5 4 | 2 2.
     lengths = np.array([6, 5, 6, 2, 4, 2])
     plan = plan_passes(lengths, np.arange(6), 1, PassLimits(tokens=12, row_tokens=0))
     assert as_lists(plan) == [[[[0], [2]], [[1], [4]], [[3], [5]]]]
+    # 4 samples fit into a pass, which makes three passes, and these are alike.
+    (share,) = plan_passes(np.full(9, 10), np.arange(9), 1, PassLimits(tokens=40, row_tokens=0))
+    assert [len(one) for one in share] == [3, 3, 3]
+
+
+def test_costs_by_hand():
+    # A token costs its share of the linear layers and the length of its row, that of a full one if it is packed.
+    lengths, per_token = np.array([100, 3 * ATTENTION_TOKENS]), ATTENTION_TOKENS
+    assert sample_costs(lengths, PassLimits(4096, 256)).tolist() == [100 * (per_token + 256), 12 * per_token**2]
+    assert sample_costs(lengths, PassLimits(4096, 0)).tolist() == [100 * (per_token + 100), 12 * per_token**2]
+    rows = (np.array([0, 1]), np.array([2]))
+    assert pass_cost(np.array([3, 4, 5]), rows) == 14 * (per_token + 7)
+
+
+def test_a_long_sample_costs_a_rank_more_than_its_tokens():
+    # The long one costs 12 units of ATTENTION_TOKENS squared, and each short one 2.
+    lengths = np.array([3] + [1] * 8) * ATTENTION_TOKENS
+    plan = plan_passes(lengths, np.arange(9), 2, PassLimits(tokens=1, row_tokens=0))
+    assert [sum(len(one) for one in share) for share in plan] == [2, 7]
 
 
 def test_rows_by_hand():
+    # 3 + 3 and 2 + 2 + 2 fill two rows of 6; dealt evenly, 3 + 2 + 2 would not fit.
+    plan = plan_passes(np.array([3, 2, 2, 3, 2]), np.arange(5), 1, PassLimits(tokens=12, row_tokens=6))
+    assert as_lists(plan) == [[[[0, 3], [1, 2, 4]]]]
     # 13 of 10 tokens: three rows of up to 5 would hold 5, 4 and 4 of them; one pass takes three rows and no more.
     plan = plan_passes(np.full(13, 10), np.arange(13), 1, PassLimits(tokens=150, row_tokens=50))
     assert [[row.size for row in one] for one in plan[0]] == [[5, 4, 4]]
