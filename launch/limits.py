@@ -15,6 +15,7 @@ CHOICES = {
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.schedule": ("constant", "linear", "cosine"),
+    "learner.attention": ("sdpa", "flex_attention", "flash_attention_2"),
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
     "logger.wandb_mode": ("offline", "online"),
@@ -47,6 +48,7 @@ AT_LEAST_ONE = (
 )
 NOT_NEGATIVE = (
     "seed",
+    "learner.row_tokens",
     "algorithm.std_epsilon",
     "data.heldout",
     "reward.max_failure_share",

@@ -106,8 +106,6 @@ class Run:
         row = {"step": step, "weight_version": step} | row | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
-            trained = row["tokens/trained"] * self._config.off_policy.epochs
-            row["speed/trained_tokens_per_s"] = trained / times["time/update_s"]
         row = self.folder.append_metrics(row)
         self._display.step(row)
         self._loggers.log(step, row)

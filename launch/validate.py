@@ -57,6 +57,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_sampling(config),
         *_deadlines(config),
         *_offloading(config),
+        *_attention(config),
         *_cluster(config),
         *problems(config.model),
         *evaluation_problems(config.data),
@@ -167,6 +168,14 @@ def _offloading(config: RunConfig) -> Iterator[str]:
         yield "learner.offload_optimizer needs learner.zero_stage of 1 or more: at 0 there are no shards to offload."
     if learner.offload_parameters and learner.zero_stage in (0, 1, 2):
         yield f"learner.offload_parameters needs learner.zero_stage = 3, and it is {learner.zero_stage}."
+
+
+def _attention(config: RunConfig) -> Iterator[str]:
+    kernel = config.learner.attention
+    if kernel == "flash_attention_2" and config.model.dtype == "float32":
+        yield "learner.attention = flash_attention_2 needs model.dtype = bfloat16, and it is float32; use sdpa."
+    if kernel in ("flex_attention", "flash_attention_2") and config.cluster.device == "cpu":
+        yield f"learner.attention = {kernel} needs GPUs, and cluster.device is cpu; use sdpa."
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:

@@ -168,6 +168,21 @@ def test_gpu_transfer_on_cpu(config, transfer):
     ]
 
 
+@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2"])
+def test_attention_kernels_that_need_gpus(config, kernel):
+    gpu = {"cluster__device": "cuda", "model__dtype": "bfloat16", "learner__attention": kernel}
+    assert errors(config, **gpu) == []
+    assert errors(config, **gpu | {"cluster__device": "cpu"}) == [
+        f"learner.attention = {kernel} needs GPUs, and cluster.device is cpu; use sdpa."
+    ]
+
+
+def test_flash_attention_needs_half_precision(config):
+    assert errors(config, cluster__device="cuda", learner__attention="flash_attention_2") == [
+        "learner.attention = flash_attention_2 needs model.dtype = bfloat16, and it is float32; use sdpa."
+    ]
+
+
 def test_offloading_needs_shards(config):
     assert errors(config, learner__offload_optimizer=True) == []
     assert errors(config, learner__offload_optimizer=True, learner__zero_stage=0) == [
