@@ -98,8 +98,8 @@ def ppo(
 def cispo(log_ratio: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor, cap: float) -> Surrogate:
     """-sg(min(r, cap)) · A · log pi: the ratio weighs the token and no token is dropped.
 
-    MiniMax 2025, arXiv 2506.13585, eq. 4 and 5, with the upper bound alone, as there. The cap is a ratio, not a distance
-    from 1. With a ratio of the sequence all its tokens have the same weight.
+    MiniMax 2025, arXiv 2506.13585, eq. 4 and 5, with the upper bound alone, as there. The cap is a ratio, not a
+    distance from 1. With a ratio of the sequence all its tokens have the same weight.
     """
     ratio = log_ratio.detach().exp()
     nothing = torch.zeros_like(ratio, dtype=torch.bool)
