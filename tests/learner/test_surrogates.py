@@ -90,8 +90,9 @@ def test_dual_clip(ratio, advantage, loss, gradient, sides):
 
 
 def test_dual_clip_at_its_ceiling_keeps_the_whole_gradient():
-    found, gradient = apply("ppo_dual", [0.0], [-2.0], dual_clip=1.0 + 1e-15)
-    assert gradient.tolist() == [2.0]
+    assert math.exp(math.log(2.0)) == 2.0
+    found, gradient = apply("ppo_dual", [math.log(2.0)], [-2.0], dual_clip=2.0)
+    assert gradient.tolist() == [4.0]
     assert not found.dual.any()
 
 

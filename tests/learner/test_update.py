@@ -350,7 +350,8 @@ def test_updates_follow_each_other():
     batch, settings = make_batch(), objective(low=0.2, high=0.3)
     table, plain = Table(learn=True), Table()
     plans = [plan_of([[[[0], [1]]]], [0, 1], 0.5), plan_of([[[[6]], [[7]]]], [6, 7], 0.25)]
-    tally, _ = apply_updates(table, table, settings, batch, plans, 0)
+    tally, scores = apply_updates(table, table, settings, batch, plans, 0)
+    assert scores.index.tolist() == [0, 1, 2, 3, 4]  # what the first update found
     norms = []
     for plan in plans:
         plain.logits.grad = None
