@@ -56,18 +56,20 @@ def surrogate(
     if config.surrogate == "ppo":
         return ppo(log_ratio, advantages, low, high, config.dual_clip)
     if config.surrogate == "cispo":
-        return cispo(log_ratio, logprobs, advantages, _needed(config, "cispo_cap"))
+        return cispo(log_ratio, logprobs, advantages, _needed("cispo_cap", config.cispo_cap))
     if config.surrogate == "sapo":
-        temperatures = (_needed(config, f"sapo_temperature_{sign}") for sign in ("positive", "negative"))
-        return sapo(log_ratio, advantages, *temperatures)
+        positive = _needed("sapo_temperature_positive", config.sapo_temperature_positive)
+        negative = _needed("sapo_temperature_negative", config.sapo_temperature_negative)
+        return sapo(log_ratio, advantages, positive, negative)
     if config.surrogate == "ce_gppo":
         if config.ratio == "sequence":
             raise ValueError(
                 "algorithm.surrogate = ce_gppo keeps the gradient of single clipped tokens, which a ratio of the whole "
                 "sequence does not have; set algorithm.ratio=token"
             )
-        kept = (_needed(config, f"ce_gppo_{side}") for side in ("low", "high"))
-        return ce_gppo(log_ratio, logprobs, advantages, low, high, *kept)
+        kept_low = _needed("ce_gppo_low", config.ce_gppo_low)
+        kept_high = _needed("ce_gppo_high", config.ce_gppo_high)
+        return ce_gppo(log_ratio, logprobs, advantages, low, high, kept_low, kept_high)
     raise ValueError(f"algorithm.surrogate = {config.surrogate} is unknown; it is ppo, cispo, sapo or ce_gppo")
 
 
@@ -152,10 +154,9 @@ def ce_gppo(
     return Surrogate(-advantages * factor, below, above, torch.zeros_like(below))
 
 
-def _needed(config: AlgorithmConfig, setting: str) -> float:
-    value = getattr(config, setting)
+def _needed(setting: str, value: float | None) -> float:
     if value is None:
-        raise ValueError(f"algorithm.surrogate = {config.surrogate} needs algorithm.{setting}, and it is null")
+        raise ValueError(f"the chosen algorithm.surrogate needs algorithm.{setting}, and it is null")
     return value
 
 
