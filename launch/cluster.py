@@ -15,11 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from launch.config import ConfigError, RunConfig
 from launch.placement import Group, Node, engine_group, lacks, rank_group, reserved, shared
 from launch.ray_job import address_to_join
+from launch.reaper import fate_shared
+from launch.stopping import kept_from_ray
 
 # A cluster that is there answers in 2 s, a busy one in 20. Left to itself, ray.init tries for a quarter of an hour.
 ANSWER_S = 60.0
@@ -54,9 +57,10 @@ def ray_session(config: RunConfig) -> Iterator[None]:
         return
     address = address_to_join(config.cluster.kind, config.cluster.address, os.environ)
     where: dict[str, Any]
+    token_folder, before = None, set(psutil.Process().children(recursive=True))
     if address is None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        use_private_token()
+        token_folder = use_private_token()
         where = {"address": "local", "num_cpus": cores_here(), "include_dashboard": False}
     else:
         offer_token(os.environ)
@@ -64,27 +68,34 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             raise ConfigError(problem)
         where = {"address": address}
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        with kept_from_ray():
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cluster.address={address}: {error}") from error
+    started = [child for child in psutil.Process().children(recursive=True) if child not in before]
     try:
-        yield
+        with fate_shared(started, token_folder) if address is None else nullcontext():
+            yield
     finally:
-        ray.shutdown()
+        with kept_from_ray():
+            ray.shutdown()
 
 
 @cache
-def use_private_token() -> None:
+def use_private_token() -> str | None:
+    """Make local instances of Ray demand a token of this process's own; returns its folder, None where the environment
+    names a token already."""
     # Left alone, Ray writes a token into the user's home, and clusters started there later demand it. Ray reads the
     # token once per process, so all local sessions of the process share one.
     if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
-        return
+        return None
     folder = tempfile.TemporaryDirectory(prefix="entrain-")
     atexit.register(folder.cleanup)
     token = Path(folder.name) / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    return folder.name
 
 
 def offer_token(environ: MutableMapping[str, str]) -> None:

@@ -75,6 +75,15 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class LoggerConfig:
+    kinds: list[str]
+    project: str
+    wandb_mode: str  # offline | online
+    mlflow_uri: str | None
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class RunConfig:
     name: str
     seed: int
@@ -90,6 +99,7 @@ class RunConfig:
     rollout: RolloutConfig
     learner: LearnerConfig
     cluster: ClusterConfig
+    logger: LoggerConfig
     evaluation: EvaluationConfig
     output: OutputConfig
 

@@ -42,6 +42,9 @@ class Display(Protocol):
     def waiting(self, text: str) -> None:
         """Say what start-up is doing now; the time it takes is shown beside it."""
 
+    def notice(self, sentence: str) -> None:
+        """Print a sentence about something that has happened to the run and does not end it."""
+
     def step(self, row: Row) -> None:
         """Show one metric row; row 0 is the base model's evaluation."""
 
@@ -92,6 +95,9 @@ class LineDisplay:
     def waiting(self, text: str) -> None:
         self._print(f"[{stopwatch(self._clock() - self._created)}] {text}")
 
+    def notice(self, sentence: str) -> None:
+        self._print(sentence)
+
     def step(self, row: Row) -> None:
         self._rows.append(row)
         self._print(step_line(row, self._rows, self._total_steps))
@@ -132,6 +138,10 @@ class LiveDisplay:
     def waiting(self, text: str) -> None:
         self._waiting = (text, self._clock())
         self._show()
+
+    def notice(self, sentence: str) -> None:
+        # While the panel is on, the console prints above it.
+        self._console.print(sentence, markup=False, highlight=False, emoji=False)
 
     def step(self, row: Row) -> None:
         self._waiting = None
@@ -289,6 +299,9 @@ def closing_figures(
     times = [row["time/step_s"] for row in rows if row["step"] > 0 and "time/step_s" in row]
     if times:
         yield "median step time", duration(statistics.median(times))
+    for kind, failure in summary["loggers"].items():
+        if failure is not None:
+            yield f"logger {kind}", failure
     if report is not None:
         yield "report", str(report)
 

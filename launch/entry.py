@@ -13,11 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launch import sweep
+from launch import stopping, sweep
 from launch.config import CONF, ENTRY, HYDRA_VERSION, ConfigError, RunConfig, build, register
 from launch.misspelt import explain
 from launch.points import FAILED as POINT_FAILED
-from launch.points import FINISHED, UNFINISHED, Point, Sweep, is_finished, point_name
+from launch.points import FAILED_MARK, FINISHED, UNFINISHED, Point, Sweep, is_finished, point_name
 from launch.points import REFUSED as POINT_REFUSED
 from launch.run_folder import config_hash
 
@@ -34,10 +34,11 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
     """Run `main` on the configuration of the command line, or on each point of a `--multirun` sweep.
 
     A ConfigError, from building the configuration or from `main`, ends a single run with exit status 2 and its
-    sentences on stderr, a RunFailed likewise with status 1. In a sweep every failure is printed and recorded when its
-    point fails, the later points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its
-    points. Those that an earlier sweep in the same folder has finished are left out. With HYDRA_FULL_ERROR=1 errors
-    come with their tracebacks instead.
+    sentences on stderr, a RunFailed likewise with status 1. SIGTERM and Ctrl-C end the run or the whole sweep in words,
+    with 128 + the signal's number. In a sweep every failure is printed and recorded when its point fails, the later
+    points run, a table closes it, and the exit status is `launch.sweep.exit_status` of its points. Those that an
+    earlier sweep in the same folder has finished are left out; one that another process is running now ends the sweep
+    with status 2. With HYDRA_FULL_ERROR=1 errors come with their tracebacks instead.
     """
     register()
     refused: list[ConfigError | RunFailed] = []
@@ -52,17 +53,26 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
                 return
             if any(override.lstrip("+").startswith("output.folder=") for override in overrides):
                 raise ConfigError("output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...")
+            if refused:
+                return
             if not sweeps:
                 sweeps.append(Sweep(folder))
-            _run_point(sweeps[0], overrides, cfg, main)
+            with sweeps[0].held(point_name(overrides)):
+                _run_point(sweeps[0], overrides, cfg, main)
         except (ConfigError, RunFailed) as error:
             # Raised here, it would come with Hydra's own line about the failed job.
             refused.append(error)
 
     try:
-        _with_errors_raised(hydra.main(version_base=HYDRA_VERSION, config_path=str(CONF), config_name=ENTRY)(job))
+        with stopping.heeding():
+            _with_errors_raised(hydra.main(version_base=HYDRA_VERSION, config_path=str(CONF), config_name=ENTRY)(job))
         if refused:
             raise refused[0]
+    except KeyboardInterrupt as error:
+        if FULL_ERROR in os.environ:
+            raise
+        print(str(error) or stopping.sentence(), file=sys.stderr)
+        sys.exit(stopping.exit_status())
     except (ConfigError, RunFailed, HydraException, OmegaConfBaseException) as error:
         if FULL_ERROR in os.environ:
             raise
@@ -70,7 +80,6 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         print(error if plain else explain(error, RunConfig, CONF), file=sys.stderr)
         sys.exit(FAILED if isinstance(error, RunFailed) else REFUSED)
     if sweeps:
-        sweeps[0].close()
         found = sweep.close(sweeps[0].folder)
         sys.exit(sweep.exit_status(result.point for result in found if result.point.name in sweeps[0].asked))
 
@@ -94,13 +103,12 @@ def _run_point(points: Sweep, overrides: list[str], cfg: DictConfig, main: Calla
             main(config)
         record(FINISHED)
     except Exception as error:  # noqa: BLE001  a sweep outlives whatever happens to a point
-        print(f"Failed: {named}", file=sys.stderr)
-        if isinstance(error, ConfigError | RunFailed):
-            print(error, file=sys.stderr)
-            record(POINT_REFUSED if isinstance(error, ConfigError) else POINT_FAILED, str(error))
-        else:
+        plain = isinstance(error, ConfigError | RunFailed)
+        if not plain:
             traceback.print_exception(error)
-            record(POINT_FAILED, f"{type(error).__name__}: {error}")
+        why = str(error) if plain else f"{type(error).__name__}: {error}"
+        print(f"{FAILED_MARK}{named}\n{why}", file=sys.stderr)
+        record(POINT_REFUSED if isinstance(error, ConfigError) else POINT_FAILED, why)
 
 
 def _build(cfg: DictConfig, folder: Path) -> RunConfig:

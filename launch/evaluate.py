@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from launch import stopping
 from launch.cluster import divide, is_joined, places, ray_session
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.failures import FAILURES, sentence
 from launch.graph import StartFailed, wait_started
-from launch.logs import log_to_files
+from launch.logs import ActorLogs, log_to_files
 from launch.model_folder import model_folder
-from launch.nodes import model_missing
+from launch.nodes import model_missing, name_losses, not_up, planned
 from launch.placement import cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
@@ -92,8 +93,12 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
             closing(RolloutPool(config.rollout, shares.device, shares.engine_threads, held[engines.name])) as rollout,
         ):
             actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
-            logs = log_to_files(actors, folder.logs, limit_s)
+            nodes = planned("engine", held[engines.name])
+            logs = ActorLogs(folder.logs, {})
             try:
+                if problem := not_up(actors, nodes, limit_s):
+                    raise StartFailed(problem)
+                logs = log_to_files(actors, folder.logs, limit_s)
                 model = config.model
                 path = model_folder(model.path)
                 if problem := model_missing(actors, path, limit_s):
@@ -103,6 +108,9 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 limit = config.rollout.max_new_tokens
                 share = config.reward.max_failure_share
                 return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed, share)
+            except Exception as error:
+                name_losses(error, nodes)
+                raise
             finally:
                 logs.collect()
 
@@ -121,13 +129,17 @@ def main(overrides: Sequence[str]) -> int:
     try:
         config = compose(overrides)
         folder = RunFolder(config.output.folder)
-        row = evaluate_model(config, folder)
+        with stopping.heeding():
+            row = evaluate_model(config, folder)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     except FAILURES as error:
         print(sentence(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(stopping.sentence(), file=sys.stderr)
+        return stopping.exit_status()
     result = {"model": config.model.path, "seed": config.seed, "eval": row, "versions": versions()}
     path = Path(folder) / "evaluation.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

@@ -33,8 +33,6 @@ FAILURES = (
 
 
 def sentence(error: BaseException) -> str:
-    """What happened, without the traceback of the process it happened in."""
-    if isinstance(error, ray.exceptions.RayTaskError):
-        cause = error.cause
-        return f"{type(cause).__name__}: {cause}"
-    return f"{type(error).__name__}: {error}"
+    """What happened and the notes added to it, without the traceback of the process it happened in."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return "; ".join([f"{type(cause).__name__}: {cause}", *getattr(error, "__notes__", [])])

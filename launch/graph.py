@@ -15,7 +15,7 @@ from launch.cluster import Shares
 from launch.config import RunConfig
 from launch.logs import ActorLogs, log_reward_worker, log_to_files
 from launch.model_folder import model_folder
-from launch.nodes import Place, fetch, here, model_missing, new_folder, where
+from launch.nodes import Place, fetch, here, model_missing, name_losses, new_folder, not_up, planned, where
 from launch.placement import ENGINES, RANKS
 from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
@@ -46,6 +46,7 @@ class Graph:
         self._canary = canary
         self._logs = logs
         self._actor_logs = ActorLogs(logs, {})
+        self._nodes = planned("learner", places[RANKS]) | planned("engine", places[ENGINES])
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
@@ -68,11 +69,14 @@ class Graph:
         judges = {f"reward-{i}": actor for i, actor in enumerate(self.reward.actors)}
         say("starting the actors")
         path = model_folder(model.path)
+        limit_s = config.cluster.start_timeout_s
         try:
-            self._actor_logs = log_to_files(engines | ranks | judges, self._logs, config.cluster.start_timeout_s)
-            problem = model_missing(engines | ranks, path, config.cluster.start_timeout_s)
+            problem = not_up(engines | ranks, self._nodes, limit_s)
+            if not problem:
+                self._actor_logs = log_to_files(engines | ranks | judges, self._logs, limit_s)
+                self._nodes |= self._actor_logs.places
+                problem = model_missing(engines | ranks, path, limit_s)
         except ray.exceptions.GetTimeoutError:
-            limit_s = config.cluster.start_timeout_s
             problem = f"not all actors came up in {limit_s:.0f} s; see {self._logs}, or raise cluster.start_timeout_s"
         except ray.exceptions.RayError as error:
             problem = f"not all actors came up; {_cause(error)}"
@@ -141,7 +145,9 @@ class Graph:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            name_losses(error, self._nodes)
         self.close()
 
 
@@ -151,15 +157,19 @@ def _cause(error: BaseException) -> str:
 
 
 def wait_started(calls: dict[str, ray.ObjectRef], limit_s: float, logs: Path) -> None:
-    """Wait for the start of each named actor. Raises `StartFailed` with the names of those that failed or are late."""
-    pending = list(calls.values())
+    """Wait for the start of each named actor. Raises `StartFailed` with the first that failed, or with all that are
+    late."""
     names = {call: name for name, call in calls.items()}
-    done, late = ray.wait(pending, num_returns=len(pending), timeout=limit_s)
-    for call in done:
-        try:
-            ray.get(call, timeout=limit_s)
-        except ray.exceptions.RayError as error:
-            raise StartFailed(f"{names[call]} did not start: {_cause(error)}; see {logs}") from error
+    deadline = time.monotonic() + limit_s
+    late = list(names)
+    while late and time.monotonic() < deadline:
+        # One after the other, because nothing is gained by waiting for the rest once one has failed.
+        done, late = ray.wait(late, timeout=max(0.0, deadline - time.monotonic()))
+        for call in done:
+            try:
+                ray.get(call, timeout=limit_s)
+            except ray.exceptions.RayError as error:
+                raise StartFailed(f"{names[call]} did not start: {_cause(error)}; see {logs}") from error
     if late:
         raise StartFailed(
             f"{', '.join(sorted(names[call] for call in late))} not ready after {limit_s:.0f} s; see {logs}, "

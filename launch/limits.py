@@ -15,8 +15,10 @@ CHOICES = {
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.schedule": ("constant", "linear", "cosine"),
+    "learner.attention": ("sdpa", "flex_attention", "flash_attention_2"),
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
+    "logger.wandb_mode": ("offline", "online"),
     "output.display": ("auto", "live", "lines"),
 }
 AT_LEAST_ONE = (
@@ -46,6 +48,7 @@ AT_LEAST_ONE = (
 )
 NOT_NEGATIVE = (
     "seed",
+    "learner.row_tokens",
     "algorithm.std_epsilon",
     "data.heldout",
     "reward.max_failure_share",
@@ -74,6 +77,7 @@ ABOVE_ZERO = (
     "learner.start_timeout_s",
     "learner.deadline_s",
     "cluster.start_timeout_s",
+    "logger.timeout_s",
     "evaluation.top_p",
 )
 AT_MOST_ONE = (

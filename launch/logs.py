@@ -19,11 +19,14 @@ _own_folder = cache(new_folder)
 class ActorLogs:
     """Where the actors' logs are.
 
-    remote  folders on other nodes than the driver's, with the actor that writes there
+    places  the node of each actor
     """
 
-    def __init__(self, folder: Path, remote: dict[str, tuple[Place, str]]):
-        self._folder, self._remote = folder, remote
+    def __init__(self, folder: Path, found: Mapping[str, tuple[Place, str]]):
+        """`found` has the node and the folder of each actor's log."""
+        self.places = {name: place for name, (place, _) in found.items()}
+        self._folder = folder
+        self._remote = {name: (place, path) for name, (place, path) in found.items() if path != str(folder)}
 
     def collect(self) -> None:
         """Move the logs of other nodes into the folder. A node that is gone leaves a sentence in place of its log."""
@@ -44,7 +47,7 @@ def log_to_files(actors: Mapping[str, Any], folder: Path, timeout_s: float) -> A
     driver = here()
     calls = [actor.__ray_call__.remote(_redirect, driver, str(folder), name) for name, actor in actors.items()]
     found = dict(zip(actors, ray.get(calls, timeout=timeout_s), strict=True))
-    return ActorLogs(folder, {name: (place, path) for name, (place, path) in found.items() if path != str(folder)})
+    return ActorLogs(folder, found)
 
 
 def _redirect(_actor: Any, driver: Place, folder: str, name: str) -> tuple[Place, str]:

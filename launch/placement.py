@@ -1,7 +1,7 @@
 """Which node holds which actor: what a run needs, what a cluster lacks, and holding the place until the run ends."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -176,12 +176,22 @@ def _options(group: Group, place: PlacementGroup) -> list[dict[str, Any]]:
 
 def _wait(groups: Sequence[Group], places: list[PlacementGroup], limit_s: float, say: Callable[[str], None]) -> None:
     deadline, said = time.monotonic() + limit_s, ""
+    seen: dict[str, Node] = {}
     while not all(place.wait(timeout_seconds=POLL_S) for place in places):
-        sentence = lacks(groups, cluster_nodes()) or (
-            f"{' and '.join(_pieces(group) for group in groups)}; the cluster has them, but other jobs hold them"
+        nodes = cluster_nodes()
+        seen |= {node.id: node for node in nodes}
+        sentence = _left(seen, nodes) + (
+            lacks(groups, nodes)
+            or f"{' and '.join(_pieces(group) for group in groups)}; the cluster has them, but other jobs hold them"
         )
         if time.monotonic() > deadline:
             raise ClusterTooSmall(f"after {limit_s:g} s (cluster.start_timeout_s) {sentence}")
         if sentence != said:
             say(f"waiting for the cluster: {sentence}")
             said = sentence
+
+
+def _left(seen: Mapping[str, Node], nodes: Sequence[Node]) -> str:
+    """The nodes that were there and are not any more, as the beginning of a sentence."""
+    gone = [seen[name] for name in seen.keys() - {node.id for node in nodes}]
+    return "".join(f"node {node.address} (Ray's id {node.id[:12]}) is gone; " for node in gone)

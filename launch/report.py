@@ -78,6 +78,7 @@ def outcome_sentences(rows: Sequence[Row], summary: dict[str, Any] | None) -> li
         sentences.append(f"Token entropy: {change(entropies[0], entropies[-1])} nats.")
     if totals := verdict_totals(rows):
         sentences.append(f"Verdicts on training responses: {verdict_words(totals)}.")
+    sentences += [failure for failure in ((summary or {}).get("loggers") or {}).values() if failure is not None]
     return sentences
 
 

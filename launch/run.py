@@ -2,11 +2,13 @@
 
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
+from launch import stopping
 from launch.cluster import divide, groups, is_joined, places, ray_session
 from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
@@ -15,19 +17,22 @@ from launch.entry import RunFailed
 from launch.evaluate import evaluate
 from launch.failures import FAILURES, sentence
 from launch.graph import Graph
+from launch.loggers import Loggers
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.placement import cluster_nodes
 from launch.prepare import Prepared, verifiers
 from launch.report import write_report
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
+from launch.stopping import RunStopped
 from launch.validate import implied, sentences
 
 
 class Run:
     """A started run. A context manager: entering starts the actors, leaving ends them and writes summary and report.
 
-    On the way out a failure that is in `FAILURES` becomes a RunFailed; any other is a mistake of ours and passes as is.
+    On the way out a failure that is in `FAILURES` becomes a RunFailed, and being told to end a RunStopped; any other is
+    a mistake of ours and passes as is.
     """
 
     graph: Graph
@@ -40,22 +45,27 @@ class Run:
         self._config_hash = self.folder.write_config(config)
         self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self._display = make_display(config.output.display, config.steps)
+        self._loggers = Loggers(config, self._degraded)
 
     def __enter__(self) -> Self:
-        with ExitStack() as actors:
-            try:
+        try:
+            with ExitStack() as actors:
                 self._start(actors)
-            except BaseException as error:
-                actors.close()
-                if failure := self._failure(error):
-                    raise failure from error
-                raise
-            self._actors = actors.pop_all()
+                self._actors = actors.pop_all()
+        except BaseException as error:
+            if failure := self._failure(error):
+                raise failure from error
+            raise
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            # Who stops a run may not wait for its actors to end: a cluster's job is killed after three seconds.
+            self._summarise(stopping.sentence(), stopped=True)
         try:
-            self._actors.close()
+            self._actors.__exit__(kind, error, trace)
         except FAILURES as closing:
             # What went wrong first is what the run says.
             error = error or closing
@@ -91,15 +101,14 @@ class Run:
         self.graph.save(Path(self.folder) / "model")
 
     def record(self, step: int, row: dict[str, float]) -> None:
-        """Close the step: add its times and speeds, append the row to the metrics, show it."""
+        """Close the step: add its times and speeds, append the row to the metrics, show and log it."""
         times = self.phases.row()
         row = {"step": step, "weight_version": step} | row | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
-            trained = row["tokens/trained"] * self._config.off_policy.epochs
-            row["speed/trained_tokens_per_s"] = trained / times["time/update_s"]
-        self.folder.append_metrics(row)
+        row = self.folder.append_metrics(row)
         self._display.step(row)
+        self._loggers.log(step, row)
 
     def _start(self, actors: ExitStack) -> None:
         config, prepared = self._config, self._prepared
@@ -108,7 +117,7 @@ class Run:
         nodes = cluster_nodes()
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
+        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
@@ -118,15 +127,34 @@ class Run:
         self._display.waiting("evaluating the base model")
         self.phases = Phases()
 
-    def _failure(self, error: BaseException) -> RunFailed | None:
+    def _failure(self, error: BaseException) -> RunFailed | RunStopped | None:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
-        (self.folder.logs / "driver.log").write_text("".join(traceback.format_exception(error)))
+        stopped = isinstance(error, KeyboardInterrupt)
+        said = stopping.sentence() if stopped else sentence(error)
+        self._write_down(error)
         with self._display:
-            self._end(sentence(error))
+            self._end(said, stopped)
             write_report(self.folder)
-        return RunFailed(f"{sentence(error)}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
+        if stopped:
+            return RunStopped(f"{said} after {self.summary['steps']} of {self._config.steps} steps: {self.folder.path}")
+        return RunFailed(f"{said}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
 
-    def _end(self, error: str | None) -> None:
+    def _degraded(self, sentence: str, error: BaseException) -> None:
+        """A tracker has been switched off."""
+        self._display.notice(sentence)
+        # A full disk may be what stopped the tracker, and it is for metrics.jsonl to say whether the run can go on.
+        with suppress(OSError):
+            self._write_down(error)
+
+    def _write_down(self, error: BaseException) -> None:
+        with open(self.folder.logs / "driver.log", "a", encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(error))
+
+    def _end(self, error: str | None, stopped: bool = False) -> None:
+        self._loggers.close(error)
+        self._summarise(error, stopped)
+
+    def _summarise(self, error: str | None, stopped: bool) -> None:
         self.summary = summarize(
             read_metrics(self.folder),
             config_hash=self._config_hash,
@@ -134,6 +162,8 @@ class Run:
             started=self._started,
             seconds=time.monotonic() - self._clock,
             error=error,
+            loggers=self._loggers.failures,
+            stopped=stopped,
         )
         self.folder.write_summary(self.summary)
 

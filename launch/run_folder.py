@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import yaml
 
+from launch.config import ASSETS
+
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts"
@@ -94,8 +96,8 @@ class RunFolder:
         _write_atomically(self.path / CONFIG, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
         return config_hash(plain)
 
-    def append_metrics(self, row: Mapping[str, float]) -> None:
-        """Append one step's metrics as a line of JSON.
+    def append_metrics(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Append one step's metrics as a line of JSON; returns them as they were written, in numbers of Python.
 
         Raises ValueError with the metric's name for NaN and infinity, TypeError for what is not a number, and
         `RunFolderError` where the folder already holds this step or a later one.
@@ -108,10 +110,11 @@ class RunFolder:
                 f"output.folder={self.path} already holds metrics of step {self._last_step}; "
                 "set output.folder to another folder"
             )
-        line = json.dumps({name: _finite(name, value) for name, value in row.items()}, allow_nan=False)
+        written = {name: _finite(name, value) for name, value in row.items()}
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(written, allow_nan=False) + "\n")
         self._last_step = row["step"]
+        return written
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the metrics of every step after `step`, so that a run resumed there does not hold a step twice."""
@@ -162,16 +165,20 @@ def summarize(
     started: str | None,
     seconds: float,
     error: str | None = None,
+    loggers: Mapping[str, str | None] | None = None,
+    stopped: bool = False,
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
     rows     metric rows, oldest first; row 0 holds the base model's evaluation
     started  ISO 8601 time
     seconds  wall time of the whole run, start-up included
-    error    one sentence why the run failed; None where it finished
+    error    one sentence why the run did not finish; None where it did
+    loggers  for each tracker of the run None, or the sentence that says why it lacks figures
+    stopped  whether that was because it was told to end
     """
     return {
-        "status": "finished" if error is None else "failed",
+        "status": "finished" if error is None else "stopped" if stopped else "failed",
         "steps": int(rows[-1]["step"]) if rows else 0,
         "eval": evaluations(rows),
         "final": {name: value for name, value in rows[-1].items() if not name.startswith("time/")} if rows else {},
@@ -180,6 +187,7 @@ def summarize(
         "started": started,
         "seconds": seconds,
         "error": error,
+        "loggers": dict(loggers or {}),
     }
 
 
@@ -201,11 +209,23 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, dict
 
 
 def config_hash(config: Any) -> str:
-    """sha256 of the resolved config as sorted YAML without `output.folder`: runs that differ only in place share it."""
-    plain = _plain(config)
+    """sha256 of the resolved config as sorted YAML: runs that differ only in place share it.
+
+    The places are `output.folder`, and the folder of this code in paths of what it ships: every copy of the code that
+    travels to a cluster lies in another one.
+    """
+    plain = _without_code_folder(_plain(config))
     if isinstance(plain.get("output"), Mapping):
         plain = {**plain, "output": {key: value for key, value in plain["output"].items() if key != "folder"}}
     return hashlib.sha256(yaml.safe_dump(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _without_code_folder(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_code_folder(inner) for key, inner in value.items()}
+    if isinstance(value, str):
+        return value.replace(f"{ASSETS}{os.sep}", "assets:")
+    return [_without_code_folder(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def versions() -> dict[str, str | None]:

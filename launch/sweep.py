@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import ConfigError
-from launch.points import FAILED, FINISHED, REFUSED, Point, read_points
+from launch.points import FAILED, FINISHED, REFUSED, Point, locked, points_file, read_points
 from launch.run_folder import METRICS, SUMMARY, read_metrics
 
 TABLE = "sweep.csv"
@@ -97,24 +97,34 @@ def arms(found: Sequence[Result]) -> list[Arm]:
 
 def text(found: Sequence[Result]) -> str:
     """The table to read: every point, means and spreads over seeds, and a sentence for each point that is not done."""
-    shared = set.intersection(*(set(result.point.overrides) for result in found)) if len(found) > 1 else set()
+    shared = shared_by([result.point.overrides for result in found])
     rows = [["point", "status", *NAMES]]
     for result in found:
         cells = [_cell(name, getattr(result.figures, name)) for name in NAMES]
-        rows.append([_named(result.point.overrides, shared), result.point.status, *cells])
+        rows.append([named(result.point.overrides, shared), result.point.status, *cells])
     blocks = [_columns(rows)]
     groups = arms(found)
     if any(arm.points > 1 for arm in groups):
         rows = [["mean over seeds", FINISHED, *NAMES]]
         for arm in groups:
             cells = [_cell(name, getattr(arm.mean, name), getattr(arm.spread, name)) for name in NAMES]
-            rows.append([_named(arm.overrides, shared), f"{arm.finished} of {arm.points}", *cells])
+            rows.append([named(arm.overrides, shared), f"{arm.finished} of {arm.points}", *cells])
         blocks.append(_columns(rows))
     if shared:
         blocks.append(f"in every point: {' '.join(sorted(shared))}")
     if undone := [result.point for result in found if result.point.status != FINISHED]:
-        blocks.append("\n".join(f"{p.status}: {_named(p.overrides, shared)}: {_first_line(p.error)}" for p in undone))
+        blocks.append("\n".join(f"{p.status}: {named(p.overrides, shared)}: {_first_line(p.error)}" for p in undone))
     return "\n\n".join(blocks)
+
+
+def shared_by(points: Sequence[Sequence[str]]) -> set[str]:
+    """The overrides that all points have; none where there is one point alone, which would be without a name."""
+    return set.intersection(*map(set, points)) if len(points) > 1 else set()
+
+
+def named(overrides: Sequence[str], shared: set[str]) -> str:
+    """What a point is called among points that have the overrides `shared`."""
+    return " ".join(override for override in overrides if override not in shared) or "defaults"
 
 
 def to_csv(found: Sequence[Result]) -> str:
@@ -146,9 +156,12 @@ def close(folder: Path) -> list[Result]:
 
     Raises ConfigError where there is no sweep.
     """
-    found = results(folder)
+    points_file(folder)
     path = folder / TABLE
-    path.write_text(to_csv(found), encoding="utf-8")
+    # Points that other processes run may be moved meanwhile, and tables written.
+    with locked(folder):
+        found = results(folder)
+        path.write_text(to_csv(found), encoding="utf-8")
     print(f"\n{text(found)}\n\ntable: {path}")
     return found
 
@@ -187,10 +200,6 @@ def _arm(overrides: tuple[str, ...], group: Sequence[Result]) -> Arm:
         mean[name] = statistics.fmean(values) if values else None
         spread[name] = statistics.stdev(values) if len(values) > 1 else None
     return Arm(overrides, len(group), len(done), Figures(**mean), Figures(**spread))
-
-
-def _named(overrides: Sequence[str], shared: set[str]) -> str:
-    return " ".join(override for override in overrides if override not in shared) or "defaults"
 
 
 def _cell(name: str, value: float | None, spread: float | None = None) -> str:

@@ -3,14 +3,16 @@
 `check` reads the configuration and looks at the files it names; it starts nothing and changes nothing.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
+from launch.loggers import problems as logger_problems
 from launch.model_folder import problems
-from launch.ray_job import is_copy
+from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
 
 GROUP_RELATIVE = ("grpo", "rloo")
@@ -44,7 +46,7 @@ def raise_if_any(config: RunConfig, training: bool = True) -> None:
 def check(config: RunConfig, training: bool = True) -> list[str]:
     """All reasons why a run cannot have these settings, each a sentence that names the setting to change.
 
-    Without `training` the sources to train on are not looked at: the run only evaluates.
+    Without `training` the sources to train on and the loggers are not looked at: the run only evaluates.
     """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
@@ -55,10 +57,12 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_sampling(config),
         *_deadlines(config),
         *_offloading(config),
+        *_attention(config),
         *_cluster(config),
         *problems(config.model),
         *evaluation_problems(config.data),
         *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
+        *(logger_problems(config.logger) if training else []),
     ]
 
 
@@ -166,9 +170,23 @@ def _offloading(config: RunConfig) -> Iterator[str]:
         yield f"learner.offload_parameters needs learner.zero_stage = 3, and it is {learner.zero_stage}."
 
 
+def _attention(config: RunConfig) -> Iterator[str]:
+    kernel = config.learner.attention
+    if kernel == "flash_attention_2" and config.model.dtype == "float32":
+        yield "learner.attention = flash_attention_2 needs model.dtype = bfloat16, and it is float32; use sdpa."
+    if kernel in ("flex_attention", "flash_attention_2") and config.cluster.device == "cpu":
+        yield f"learner.attention = {kernel} needs GPUs, and cluster.device is cpu; use sdpa."
+
+
 def _cluster(config: RunConfig) -> Iterator[str]:
     if config.cluster.kind == "ray" and config.cluster.address is None:
         yield "cluster.address is needed for cluster.kind = ray; auto finds the cluster this machine belongs to."
+    address = config.cluster.address
+    if address is not None and address_to_join(config.cluster.kind, address, os.environ) is None:
+        yield (
+            f"cluster.address = {address} names a cluster to join, and cluster.kind = {config.cluster.kind} starts a "
+            "Ray on this machine; give cluster.kind=ray, or leave the address out."
+        )
     if is_copy(Path(config.output.folder)):
         yield (
             f"output.folder = {config.output.folder} is in the copy of the working directory that Ray deletes after "
@@ -177,6 +195,9 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
+    size = config.rollout.tensor_parallel_size
+    if config.cluster.device == "cpu" and size > 1:
+        yield f"rollout.tensor_parallel_size = {size} spreads an engine over GPUs, and cluster.device is cpu; give 1."
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -63,13 +63,13 @@ class DeepSpeedModel:
         self.ranks = torch.distributed.get_world_size()
         self.device = self.engine.device
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Run the engine on right-padded tokens int64 [batch, time]; returns what the replaced head returns.
+    def forward(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Run the engine on tokens int64 [rows, time], `positions` alike; returns what the replaced head returns.
 
-        No mask and no cache: causality keeps padding on the right out of every real token's sight, and a mask or a
-        cache would switch off the detection of packed rows.
+        No mask and no cache, on every call: only then does transformers read from the positions where a sample starts.
+        With either, the samples of a row see each other, and nothing says so.
         """
-        return self.engine(input_ids=tokens, use_cache=False).logits
+        return self.engine(input_ids=tokens, position_ids=positions, attention_mask=None, use_cache=False).logits
 
     def backward(self, loss: torch.Tensor) -> None:
         """Accumulate the gradient of `loss`, already divided by its global denominator.

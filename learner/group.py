@@ -1,5 +1,6 @@
 """The learner ranks as one object on the driver."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from learner.accounting import plan_metrics, speed_metrics
 from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig
 from learner.metrics import merged
 from learner.planning import PassLimits, minibatches, plan_passes
@@ -74,7 +76,7 @@ class LearnerGroup:
         limit_s, setting = self._config.start_timeout_s, "learner.start_timeout_s"
         meeting_places = self._get("rendezvous", self._all("rendezvous"), limit_s, setting)
         spread = len({address for address, _ in meeting_places}) > 1
-        return self._all(
+        self._profiles = self._all(
             "start",
             self._config,
             self._objective,
@@ -87,6 +89,7 @@ class LearnerGroup:
             meeting_places[0],
             spread,
         )
+        return self._profiles
 
     def connect_engines(
         self, engines: list[Any], workers_per_engine: int, transport: str, bucket_bytes: int, timeout_s: float
@@ -103,10 +106,14 @@ class LearnerGroup:
 
     def update(self, batch: TokenBatch, step: int) -> Updated:
         """All updates of rollout batch `step` (from 0)."""
+        profile = self._get("start", self._profiles[:1])[0]
+        start = time.perf_counter()
         plans = self.plan_updates(batch, step)
         limit_s = self._config.deadline_s * max(1, len(plans))
         results = self._get("update", self._all("update", ray.put(batch), plans), limit_s)
-        row = merged(tally for tally, _ in results).values()
+        seconds = time.perf_counter() - start
+        row = merged(tally for tally, _ in results).values() | plan_metrics(batch.lengths, plans)
+        row |= speed_metrics(batch, plans, profile, self._config.ranks, seconds)
         if batch.old_logprobs is not None:
             return Updated(row, None, None)
         return Updated(row, *_whole(batch, [scores for _, scores in results]))

@@ -1,15 +1,20 @@
 """Metrics that declare how they are reduced: sums over micro-batches and ranks, divided once."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import SupportsFloat
 
+Moments = tuple[float, float, float]  # sum, sum of squares, count
+
 
 @dataclass
 class Tally:
-    """Sums with denominators, maxima and minima by name."""
+    """Sums with denominators, first two moments, maxima and minima by name."""
 
     sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    deviations: dict[str, Moments] = field(default_factory=dict)
+    effective: dict[str, Moments] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
     minima: dict[str, float] = field(default_factory=dict)
 
@@ -17,6 +22,14 @@ class Tally:
         """Add `total` over `count` items to the mean called `name`."""
         old_total, old_count = self.sums.get(name, (0.0, 0.0))
         self.sums[name] = (old_total + float(total), old_count + float(count))
+
+    def deviation(self, name: str, total: SupportsFloat, squares: SupportsFloat, count: SupportsFloat) -> None:
+        """Add `count` items with this sum and sum of squares to the standard deviation (over n) called `name`."""
+        self.deviations[name] = _plus(self.deviations.get(name), total, squares, count)
+
+    def effective_share(self, name: str, total: SupportsFloat, squares: SupportsFloat, count: SupportsFloat) -> None:
+        """Add `count` weights to the effective sample size over the sample size called `name`: (Σw)² / (n Σw²)."""
+        self.effective[name] = _plus(self.effective.get(name), total, squares, count)
 
     def maximum(self, name: str, value: SupportsFloat) -> None:
         self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
@@ -27,15 +40,32 @@ class Tally:
     def add(self, other: "Tally") -> None:
         for name, (total, count) in other.sums.items():
             self.mean(name, total, count)
+        for name, moments in other.deviations.items():
+            self.deviation(name, *moments)
+        for name, moments in other.effective.items():
+            self.effective_share(name, *moments)
         for name, value in other.maxima.items():
             self.maximum(name, value)
         for name, value in other.minima.items():
             self.minimum(name, value)
 
     def values(self) -> dict[str, float]:
-        """The figures; a mean over nothing is left out."""
+        """The figures; one over nothing is left out."""
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
-        return means | self.maxima | self.minima
+        deviations = {
+            name: math.sqrt(max(0.0, squares / count - (total / count) ** 2))
+            for name, (total, squares, count) in self.deviations.items()
+            if count
+        }
+        effective = {
+            name: total**2 / (count * squares) for name, (total, squares, count) in self.effective.items() if squares
+        }
+        return means | deviations | effective | self.maxima | self.minima
+
+
+def _plus(old: Moments | None, total: SupportsFloat, squares: SupportsFloat, count: SupportsFloat) -> Moments:
+    old_total, old_squares, old_count = old or (0.0, 0.0, 0.0)
+    return old_total + float(total), old_squares + float(squares), old_count + float(count)
 
 
 def merged(tallies: Iterable[Tally]) -> Tally:

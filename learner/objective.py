@@ -1,121 +1,127 @@
-"""The loss of each token and its metrics, before any denominator."""
+"""The loss of each token and its metrics, before any denominator. docs/objective.md has the formulas in one place."""
 
-import math
-from dataclasses import dataclass
-from typing import Self
-
-import numpy as np
 import torch
 
-from entropy.plan import TokenPlan
+from entropy.plan import Field, TokenPlan
 from learner.config import ObjectiveConfig
+from learner.corrections import KINDS, correction_weights
 from learner.metrics import Tally
-from learner.types import Pass, TokenBatch
-
-MAX_LOG_RATIO = 20.0  # exp of it is still finite in bfloat16 products; beyond, the ratio carries no information
-
-
-@dataclass(frozen=True)
-class PassTokens:
-    """The response tokens of one forward pass that take part in the loss, sample after sample, n of them in s samples.
-
-    index               int64 numpy [n] into the batch's arrays over response tokens
-    whole_index         the same with the tokens that the mask leaves out
-    sequence            int64 [n], which of the s samples the token belongs to, ascending
-    sequences           s; a sample none of whose tokens take part is not counted
-    logprobs, entropies float [n] with gradients
-    the others          float [n] without
-    """
-
-    index: np.ndarray
-    whole_index: np.ndarray
-    sequence: torch.Tensor
-    sequences: int
-    logprobs: torch.Tensor
-    entropies: torch.Tensor
-    old_logprobs: torch.Tensor
-    behaviour_logprobs: torch.Tensor
-    advantages: torch.Tensor
-    reference_logprobs: torch.Tensor | None
-
-    @classmethod
-    def of(cls, batch: TokenBatch, rows: Pass, logprobs: torch.Tensor, entropies: torch.Tensor) -> Self:
-        """The tokens of `rows`; `logprobs` and `entropies` [response tokens of the rows] in the rows' order.
-
-        Without old log-probabilities in the batch, those of now stand for them.
-        """
-        if batch.advantages is None:
-            raise ValueError("the batch has no advantages yet")
-        samples = np.concatenate([np.zeros(0, np.int64), *rows])
-        whole = batch.response_index(samples)
-        kept = batch.mask[whole]
-        owner = np.repeat(np.arange(samples.size), batch.response_lengths[samples])[kept]
-        names, sequence = np.unique(owner, return_inverse=True)
-        chosen = torch.from_numpy(np.flatnonzero(kept)).to(logprobs.device)
-        logprobs, entropies = logprobs[chosen], entropies[chosen]
-        index = whole[kept]
-
-        def tensor(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(values[index]).to(logprobs)
-
-        return cls(
-            index=index,
-            whole_index=whole,
-            sequence=torch.from_numpy(sequence).to(logprobs.device),
-            sequences=names.size,
-            logprobs=logprobs,
-            entropies=entropies,
-            old_logprobs=logprobs.detach() if batch.old_logprobs is None else tensor(batch.old_logprobs),
-            behaviour_logprobs=tensor(batch.behaviour_logprobs),
-            advantages=tensor(batch.advantages),
-            reference_logprobs=None if batch.reference_logprobs is None else tensor(batch.reference_logprobs),
-        )
+from learner.pass_tokens import PassTokens
+from learner.ratios import log_ratios, reference_divergence
+from learner.surrogates import Surrogate, surrogate
 
 
 def token_losses(tokens: PassTokens, config: ObjectiveConfig, plan: TokenPlan) -> tuple[torch.Tensor, Tally]:
-    """w · max(-A r, -A clip(r, 1 - low, 1 + high)) + kl_coef · |log r| - entropy_coef · H for each token.
+    """w · c · surrogate + kl_coef · |log r| + reference.coef · KL - entropy_coef · H for each token.
 
-    Schulman et al. 2017, eq. 7, with separate thresholds (Yu et al. 2025, eq. 10). r = exp(log pi - log pi_old), the
-    log-ratio clamped to ±20 first. A threshold of None bounds nothing: with both None the surrogate is the unclipped
-    -A r. Advantages are as the estimator gave them: the caller multiplies with the factors of its denominator.
+    w, kl_coef, entropy_coef  of the plan, whose bounds go before the configured ones
+    c                         the correction's weight
+    surrogate                 as algorithm.surrogate says, of the ratio that algorithm.ratio says
+    r                         the token's ratio, whatever algorithm.ratio is
+    KL                        to the reference policy, where reference.place is loss
 
-    Returns the losses [n] and the metrics over these tokens.
+    Advantages are as the estimator gave them: the caller multiplies with the factors of its denominator. A token of
+    weight w · c = 0 keeps the other terms.
+
+    Returns the losses [n] and the metrics over these tokens. Raises ValueError for settings that have no meaning
+    together, and without the reference's log-probabilities where they are needed.
     """
-    logprobs, entropies, advantages, clip = tokens.logprobs, tokens.entropies, tokens.advantages, config.clip
-    old_logprobs = tokens.old_logprobs
-    log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    ratio = log_ratio.exp()
-    low = _first_given(plan.clip_low, clip.low)
-    high = _first_given(plan.clip_high, clip.high)
-    clipped_ratio = ratio.clamp(_like(1.0 - low, ratio), _like(1.0 + high, ratio))
-    weight = _like(plan.weight, ratio)
+    algorithm, reference = config.algorithm, config.reference
+    if algorithm.ratio == "sequence":
+        _refuse_single_tokens(config, plan)
+    corrections, tally = correction_weights(tokens, config.correction)
+    weight = _like(plan.weight, tokens.logprobs) * corrections
+    token_log_ratio = log_ratios(tokens, "token")
+    log_ratio = token_log_ratio if algorithm.ratio == "token" else log_ratios(tokens, algorithm.ratio)
     # A dropped token goes before the arithmetic: 0 times an infinite advantage would be NaN, also in the gradient.
-    advantages = torch.where(weight == 0, torch.zeros_like(advantages), advantages)
-    plain, clipped = -advantages * ratio, -advantages * clipped_ratio
-    losses = weight * torch.maximum(plain, clipped)
-    losses = losses + plan.kl_coef * log_ratio.abs() - plan.entropy_coef * entropies
-
-    tally = Tally()
+    dropped = weight == 0
+    found = surrogate(
+        _without(dropped, log_ratio),
+        _without(dropped, tokens.logprobs),
+        _without(dropped, tokens.advantages),
+        config.clip.low if plan.clip_low is None else plan.clip_low,
+        config.clip.high if plan.clip_high is None else plan.clip_high,
+        algorithm,
+    )
+    losses = weight * found.losses
+    if _adds(plan.kl_coef):
+        losses = losses + plan.kl_coef * token_log_ratio.abs()
+    if _adds(plan.entropy_coef):
+        losses = losses - plan.entropy_coef * tokens.entropies
+    if reference.place == "loss":
+        if tokens.reference_logprobs is None:
+            raise ValueError("reference.place = loss needs the reference policy's log-probabilities in the batch")
+        divergence = reference_divergence(tokens.logprobs, tokens.reference_logprobs, reference.estimator)
+        losses = losses + reference.coef * divergence
+        tally.mean("policy/kl_reference", divergence.detach().double().sum(), len(losses))
     with torch.no_grad():
-        count = len(ratio)
-        is_clipped = clipped > plain
-        tally.mean("policy/clip_low_share", (is_clipped & (ratio < 1)).sum(), count)
-        tally.mean("policy/clip_high_share", (is_clipped & (ratio > 1)).sum(), count)
-        tally.mean("policy/ratio_mean", ratio.sum(), count)
-        tally.mean("policy/kl_k1", -log_ratio.sum(), count)
-        tally.mean("policy/kl_k3", (ratio - 1 - log_ratio).sum(), count)
-        tally.mean("policy/loss", losses.sum(), count)
-        tally.mean("entropy/update_mean", entropies.sum(), count)
-        if count:
-            tally.maximum("policy/ratio_max", ratio.max())
-            tally.minimum("policy/ratio_min", ratio.min())
+        _record_clips(tally, found, config)
+        _record_tokens(tally, tokens, token_log_ratio.double())
+        if algorithm.ratio == "sequence":
+            _record_sequences(tally, tokens, log_ratio.double())
     return losses, tally
 
 
-def _first_given(planned: float | torch.Tensor | None, configured: float | None) -> float | torch.Tensor:
-    given = configured if planned is None else planned
-    return math.inf if given is None else given
+def _refuse_single_tokens(config: ObjectiveConfig, plan: TokenPlan) -> None:
+    """With one ratio a sequence, the surrogate of any of its tokens moves all of them."""
+    for name in ("weight", "clip_low", "clip_high"):
+        field = getattr(plan, name)
+        if isinstance(field, torch.Tensor) and field.ndim:
+            raise ValueError(
+                f"the entropy control sets {name} for single tokens, and with algorithm.ratio = sequence a token "
+                "cannot be steered alone; set algorithm.ratio=token"
+            )
+    level, action = KINDS[config.correction.kind]
+    if level == "token" and action != "none":
+        raise ValueError(
+            f"correction.kind = {config.correction.kind} weighs single tokens, and with algorithm.ratio = sequence a "
+            "token cannot be weighed alone; take one of the sequence kinds, or set algorithm.ratio=token"
+        )
 
 
-def _like(value: float | torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+def _record_clips(tally: Tally, found: Surrogate, config: ObjectiveConfig) -> None:
+    count = len(found.losses)
+    tally.mean("policy/clip_low_share", found.below.sum(), count)
+    tally.mean("policy/clip_high_share", found.above.sum(), count)
+    if config.algorithm.dual_clip is not None:
+        tally.mean("policy/clip_dual_share", found.dual.sum(), count)
+    if found.gate is not None:
+        tally.mean("policy/gate_mean", found.gate.double().sum(), count)
+
+
+def _record_tokens(tally: Tally, tokens: PassTokens, log_ratio: torch.Tensor) -> None:
+    count, ratio = len(log_ratio), log_ratio.exp()
+    entropies, advantages = tokens.entropies.double(), tokens.advantages.double()
+    tally.mean("policy/ratio_mean", ratio.sum(), count)
+    tally.mean("policy/kl_k1", -log_ratio.sum(), count)
+    tally.mean("policy/kl_k3", (ratio - 1 - log_ratio).sum(), count)
+    tally.mean("policy/advantage_mean", advantages.sum(), count)
+    tally.deviation("policy/advantage_std", advantages.sum(), advantages.square().sum(), count)
+    tally.mean("entropy/update_mean", entropies.sum(), count)
+    for name, chosen in (("positive", advantages > 0), ("negative", advantages < 0)):
+        tally.mean(f"entropy/update_{name}_mean", entropies[chosen].sum(), chosen.sum())
+    if count:
+        tally.maximum("policy/ratio_max", ratio.max())
+        tally.minimum("policy/ratio_min", ratio.min())
+        tally.maximum("policy/advantage_max", advantages.max())
+        tally.minimum("policy/advantage_min", advantages.min())
+
+
+def _record_sequences(tally: Tally, tokens: PassTokens, log_ratio: torch.Tensor) -> None:
+    ratio = tokens.sequence_means(log_ratio).exp()
+    tally.mean("policy/sequence_ratio_mean", ratio.sum(), len(ratio))
+    if len(ratio):
+        tally.maximum("policy/sequence_ratio_max", ratio.max())
+        tally.minimum("policy/sequence_ratio_min", ratio.min())
+
+
+def _without(dropped: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return torch.where(dropped, torch.zeros_like(values), values)
+
+
+def _adds(coefficient: Field) -> bool:
+    return isinstance(coefficient, torch.Tensor) or coefficient != 0
+
+
+def _like(value: Field, reference: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(value, dtype=reference.dtype, device=reference.device)

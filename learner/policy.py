@@ -1,5 +1,6 @@
 """From samples to log-probabilities and entropies of their response tokens."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,11 @@ import torch
 
 from learner.fused_head import ScoringHead, TargetTokens
 from learner.planning import PassLimits, plan_passes
+from learner.rows import PackedRows
 from learner.types import Pass, Passes, Scores, TokenBatch, joined
+
+# Transformers hands these kernels the bounds of the samples only where a pass is a single row.
+ONE_ROW_KERNELS = ("flash_attention_2",)
 
 
 class Policy:
@@ -21,17 +26,16 @@ class Policy:
         self._model = model
         self._head = ScoringHead(model.model.get_output_embeddings(), temperature, chunk_tokens)
         self._limits = limits
+        self._one_row = model.model.config._attn_implementation in ONE_ROW_KERNELS
 
     def forward(self, batch: TokenBatch, rows: Pass) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies float32 [response tokens of the rows, sample after sample], with gradients.
 
         With no rows the model still runs, on one token, because the other ranks' collectives wait for it.
         """
-        samples = np.concatenate([np.zeros(0, np.int64), *rows])
-        sequences = [
-            batch.tokens[s : s + n] for s, n in zip(batch.offsets[samples], batch.lengths[samples], strict=True)
-        ]
-        return self._run(sequences, batch.prompt_lengths[samples])
+        tokens, offsets = batch.tokens, batch.offsets
+        sequences = [[tokens[offsets[sample] : offsets[sample + 1]] for sample in row] for row in rows]
+        return self._run(sequences, batch.prompt_lengths[_samples(rows)])
 
     def score(self, batch: TokenBatch, passes: Passes) -> Scores:
         """Log-probs and entropies of all passes, no gradients."""
@@ -39,7 +43,7 @@ class Policy:
         with torch.no_grad():
             for rows in passes:
                 logprobs, entropies = self.forward(batch, rows)
-                index = batch.response_index(np.concatenate([np.zeros(0, np.int64), *rows]))
+                index = batch.response_index(_samples(rows))
                 found.append(Scores(index, logprobs.cpu().numpy(), entropies.cpu().numpy()))
         return joined(found)
 
@@ -49,26 +53,22 @@ class Policy:
         scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
         with torch.no_grad(), self._head.at_temperature(1.0):
             for rows in plan_passes(lengths, np.arange(len(sequences)), 1, self._limits)[0]:
-                chosen = np.concatenate(rows)
-                logprobs, _ = self._run([sequences[i] for i in chosen], np.ones(len(chosen), np.int64))
+                chosen = _samples(rows)
+                logprobs, _ = self._run([[sequences[i] for i in row] for row in rows], np.ones(len(chosen), np.int64))
                 parts = np.split(logprobs.cpu().numpy(), np.cumsum(lengths[chosen] - 1)[:-1])
                 for i, part in zip(chosen, parts, strict=True):
                     scores[i] = part
         return scores
 
-    def _run(self, sequences: list[np.ndarray], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self._model.device
-        lengths = np.array([len(s) for s in sequences] or [1])
-        tokens = np.zeros((len(lengths), lengths.max()), np.int64)
-        for row, sequence in zip(tokens, sequences, strict=False):
-            row[: len(sequence)] = sequence
-        # The hidden state at t predicts token t + 1: responses are predicted from their prompt's last token on.
-        positions = [
-            row * tokens.shape[1] + np.arange(prompt - 1, length - 1)
-            for row, (prompt, length) in enumerate(zip(prompt_lengths, lengths, strict=False))
-        ]
-        flat = np.concatenate(positions) if positions else np.zeros(0, np.int64)
-        targets = tokens.reshape(-1)[flat + 1]
-        self._head.request = TargetTokens(torch.from_numpy(flat).to(device), torch.from_numpy(targets).to(device))
-        logprobs, entropies = self._model.forward(torch.from_numpy(tokens).to(device))
+    def _run(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        packed = PackedRows.of([list(chain(*rows))] if rows and self._one_row else rows, prompt_lengths)
+        self._head.request = TargetTokens(self._tensor(packed.scored), self._tensor(packed.targets))
+        logprobs, entropies = self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions))
         return logprobs, entropies
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._model.device)
+
+
+def _samples(rows: Pass) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.int64), *rows])

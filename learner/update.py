@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from entropy.plan import NEUTRAL
 from learner.config import ObjectiveConfig
 from learner.denominators import token_scales
 from learner.metrics import Tally
-from learner.objective import PassTokens, token_losses
+from learner.objective import token_losses
+from learner.pass_tokens import PassTokens
 from learner.policy import Policy
 from learner.types import Scores, TokenBatch, UpdatePlan, joined
 
@@ -43,15 +45,26 @@ def _apply(
         logprobs, entropies = policy.forward(batch, rows)
         tokens = PassTokens.of(batch, rows, logprobs, entropies)
         losses, sums = token_losses(tokens, objective, NEUTRAL)
-        model.backward((losses * losses.new_tensor(scales[tokens.index])).sum())
+        # A sum over no tokens still hangs on the forward pass, so its backward joins the other ranks' collectives.
+        loss = (losses * losses.new_tensor(scales[tokens.index])).sum()
+        model.backward(loss)
         tally.add(sums)
-        found.append(
-            Scores(
-                tokens.whole_index, logprobs.detach().float().cpu().numpy(), entropies.detach().float().cpu().numpy()
-            )
-        )
+        _add_share(tally, loss.item(), tokens.index.size, tokens.sequences, updates=0)
+        found.append(Scores(tokens.whole_index, _float32(logprobs), _float32(entropies)))
     norm = model.step(plan.learning_rate)
     if rank == 0:
         tally.mean("policy/grad_norm", norm, 1)
         tally.mean("policy/learning_rate", plan.learning_rate, 1)
+        _add_share(tally, 0.0, 0, 0, updates=1)
     return tally, joined(found)
+
+
+def _add_share(tally: Tally, loss: float, tokens: int, sequences: int, updates: int) -> None:
+    """Means over updates of what the passes of all ranks add up to; the update itself is counted once."""
+    tally.mean("policy/loss", loss, updates)
+    tally.mean("policy/trained_tokens", tokens, updates)
+    tally.mean("policy/trained_sequences", sequences, updates)
+
+
+def _float32(values: torch.Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()

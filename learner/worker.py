@@ -1,10 +1,12 @@
 """One learner rank as a Ray actor. Heavy imports wait for `start`, so that logs and environment are set first."""
 
+import resource
 import socket
 from typing import Any
 
 import numpy as np
 
+from learner.accounting import ModelShape, RankProfile, peak_flops
 from learner.config import LearnerConfig, ObjectiveConfig
 from learner.metrics import Tally
 from learner.network import use_reachable_interface
@@ -37,14 +39,17 @@ class LearnerWorker:
         device: str,
         master: tuple[str, int],
         spread: bool,
-    ) -> None:
+    ) -> RankProfile:
         """Join the other ranks at `master` and load the model. `spread` says that ranks are on several nodes."""
         import ray
+        import torch
 
         from learner.deepspeed_adapter import DeepSpeedModel, join_group
         from learner.planning import PassLimits
         from learner.policy import Policy
 
+        if device == "cpu" and config.attention != "sdpa":
+            raise ValueError(f"learner.attention = {config.attention} needs GPUs, and there are none; use sdpa")
         if spread and device == "cpu":
             use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
@@ -52,6 +57,10 @@ class LearnerWorker:
         limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
+        name = torch.cuda.get_device_name() if device == "cuda" else device
+        return RankProfile(
+            ModelShape.of(self.model.model.config), peak_flops(name, dtype), config.lora_rank is not None
+        )
 
     def connect_engines(
         self, engines: list[Any], workers_per_engine: int, transport: str, bucket_bytes: int, timeout_s: float
@@ -70,7 +79,9 @@ class LearnerWorker:
         """All updates of a rollout batch: this rank's share of their metrics, and what its first update found."""
         from learner.update import apply_updates
 
-        return apply_updates(self.model, self.policy, self._objective, batch, updates, self.rank)
+        tally, scores = apply_updates(self.model, self.policy, self._objective, batch, updates, self.rank)
+        tally.maximum("memory/learner_peak_bytes", peak_memory_bytes())
+        return tally, scores
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probabilities at temperature 1 of each sequence's tokens after its first; whole on every rank."""
@@ -84,3 +95,12 @@ class LearnerWorker:
         from learner.export import save_model
 
         save_model(self.model, folder, write=self.rank == 0)
+
+
+def peak_memory_bytes() -> int:
+    """The most this process has held so far: tensors on the GPU where there is one, else resident memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,10 +2,13 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launch.cluster import cgroup_quotas, cores_here, divide, no_answer, offer_token, refusal, sentences, usable_cores
@@ -190,3 +193,45 @@ def test_gloo_is_told_its_interface_only_where_it_would_choose_another():
     assert interface_to_set("10.0.0.5", "127.0.0.1", interfaces) == "ib0"
     assert interface_to_set("10.0.0.5", "10.0.0.5", interfaces) is None
     assert interface_to_set("10.9.9.9", "127.0.0.1", interfaces) is None
+
+
+MEETING = """
+import socket, sys, threading
+from datetime import timedelta
+address, rank, port = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+socket.gethostbyname = lambda name: "127.0.0.1"  # where the name of many a host points
+from learner.network import use_reachable_interface
+use_reachable_interface(address)
+import os, torch
+print(os.environ["GLOO_SOCKET_IFNAME"])
+torch.distributed.init_process_group(
+    "gloo", init_method=f"tcp://{address}:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=40)
+)
+total = torch.tensor([rank + 1.0])
+torch.distributed.all_reduce(total)
+print(total.item())
+"""
+
+
+def test_ranks_meet_over_the_interface_of_their_node():
+    """Two processes whose host name points to loopback join gloo over the interface of another address."""
+    found = {
+        name: [a.address for a in each if a.family == socket.AF_INET] for name, each in psutil.net_if_addrs().items()
+    }
+    outside = [(name, addresses[0]) for name, addresses in found.items() if addresses and name != "lo"]
+    if not outside:
+        pytest.skip("this machine has no interface but loopback")
+    name, address = outside[0]
+    with socket.create_server((address, 0)) as probe:
+        port = str(probe.getsockname()[1])
+    environ = {key: value for key, value in os.environ.items() if key != "GLOO_SOCKET_IFNAME"}
+    environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", MEETING, address]
+    ranks = [
+        subprocess.Popen([*command, rank, port], env=environ, stdout=subprocess.PIPE, text=True) for rank in ("0", "1")
+    ]
+    try:
+        assert [rank.communicate(timeout=60)[0].split() for rank in ranks] == [[name, "3.0"]] * 2
+    finally:
+        for rank in ranks:
+            rank.kill()

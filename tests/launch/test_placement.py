@@ -3,7 +3,19 @@
 import pytest
 
 from launch.config import compose
-from launch.placement import ENGINES, RANKS, Group, Node, _options, engine_group, lacks, rank_group, shared
+from launch.placement import (
+    ENGINES,
+    RANKS,
+    ClusterTooSmall,
+    Group,
+    Node,
+    _options,
+    _wait,
+    engine_group,
+    lacks,
+    rank_group,
+    shared,
+)
 
 
 def nodes(*sizes: tuple[int, int]) -> list[Node]:
@@ -93,3 +105,24 @@ def test_every_actor_has_a_bundle_of_its_own():
     assert [(each["num_cpus"], each["num_gpus"]) for each in found] == [(3, 2), (3, 2)]
     assert [each["scheduling_strategy"].placement_group_bundle_index for each in found] == [0, 1]
     assert all(each["scheduling_strategy"].placement_group is place for each in found)
+
+
+class NeverReady:
+    def wait(self, timeout_seconds):
+        return False
+
+
+def test_a_node_that_goes_while_the_run_waits_is_named(monkeypatch):
+    seen = iter([nodes((2, 0), (4, 0)), nodes((2, 0))])
+    last = nodes((2, 0))
+    monkeypatch.setattr("launch.placement.cluster_nodes", lambda: next(seen, last))
+    clock = iter([0.0, 1.0, 2.0, 3.0])
+    monkeypatch.setattr("launch.placement.time.monotonic", lambda: next(clock))
+    said: list[str] = []
+    with pytest.raises(ClusterTooSmall) as refused:
+        _wait(groups(engines=1, ranks=2, gpus=(0, 0), cpus=(1, 2)), [NeverReady()], 2.5, said.append)
+    assert said[0].startswith("waiting for the cluster: 2 learner ranks take 2 CPUs each")
+    assert str(refused.value) == (
+        "after 2.5 s (cluster.start_timeout_s) node 10.0.0.1 (Ray's id 1) is gone; the run needs 5 CPUs: 4 for learner "
+        "ranks, 1 for engines; the cluster has 2 on 1 node: lower learner.ranks or rollout.engines or add nodes"
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -136,6 +137,15 @@ def test_the_config_hash_is_of_everything_but_the_place(folder):
     assert yaml.safe_load((folder.path / "config.yaml").read_text()) == config
 
 
+def test_the_config_hash_does_not_depend_on_where_the_code_lies(monkeypatch):
+    def shipped(place: str) -> str:
+        monkeypatch.setattr("launch.run_folder.ASSETS", Path(place))
+        return config_hash({"model": {"path": f"{place}/laboratory/96"}, "data": {"sets": [{"path": "/data/a"}]}})
+
+    expected = hashlib.sha256(b"data:\n  sets:\n  - path: /data/a\nmodel:\n  path: assets:laboratory/96\n").hexdigest()
+    assert shipped("/copies/one/assets") == shipped("/copies/two/assets") == expected
+
+
 def test_a_dataclass_is_written_with_its_keys_in_order(folder):
     @dataclass(frozen=True)
     class Inner:
@@ -173,6 +183,7 @@ def test_the_summary_has_base_and_last_evaluation_and_the_last_row_without_times
         "started": "2026-01-01",
         "seconds": 9.5,
         "error": None,
+        "loggers": {},
     }
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,14 +129,30 @@ def test_earlier_attempts_are_kept_in_order_and_other_folders_left_alone(tmp_pat
     assert not (tmp_path / "a-1").exists()
 
 
-def test_two_sweeps_cannot_share_a_folder(tmp_path):
-    first = Sweep(tmp_path)
-    with pytest.raises(ConfigError, match="another sweep is running there"):
-        Sweep(tmp_path)
-    first.record(Point("a-1", ("a=1",), "failed", "it broke"))
-    first.close()
-    Sweep(tmp_path).record(Point("b-1", ("b=1",), "finished", None))
-    assert [(point.name, point.status) for point in read_points(tmp_path)] == [("a-1", "failed"), ("b-1", "finished")]
+def test_two_processes_cannot_run_the_same_point(tmp_path):
+    first, second = Sweep(tmp_path), Sweep(tmp_path)
+    with first.held("a-1"):
+        with pytest.raises(ConfigError, match="another process is running a-1 there"), second.held("a-1"):
+            pass
+        with second.held("b-1"):
+            pass
+    with second.held("a-1"):
+        pass
+
+
+def test_records_of_several_processes_are_all_kept_in_order(tmp_path):
+    def record(number: int) -> None:
+        points = Sweep(tmp_path)
+        for name in (f"{number}-a", f"{number}-b", f"{number}-a"):
+            points.record(Point(name, (), "finished", None))
+
+    Sweep(tmp_path).record(Point("before", (), "failed", "it broke"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record, range(24)))
+    names = [point.name for point in read_points(tmp_path)]
+    assert names[0] == "before"
+    assert sorted(names[1:]) == sorted(f"{number}-{letter}" for number in range(24) for letter in "ab")
+    assert all(names.index(f"{number}-a") < names.index(f"{number}-b") for number in range(24))
 
 
 # A stand-in for launch.train: seed 7 is refused, seed 8 fails unless a file says it is mended, the others finish.
@@ -194,7 +211,8 @@ def test_a_sweep_goes_on_after_bad_points_and_a_second_one_repeats_only_those(tm
     assert ran(first) == ["ran seed 8", "ran seed 9", "ran seed 1"]
     assert "Failed: clip=open seed=7\nseed 7 will not do\n" in first.stderr
     assert "Failed: clip=open seed=8\nan engine died\n" in first.stderr
-    assert "RuntimeError: seed 9 broke" in first.stderr
+    assert "Failed: clip=open seed=9\nRuntimeError: seed 9 broke\n" in first.stderr
+    assert "Traceback" in first.stderr
     points = {point.overrides[1]: point for point in read_points(here)}
     statuses = {seed: point.status for seed, point in points.items()}
     assert statuses == {
@@ -243,6 +261,29 @@ def test_a_misspelt_point_stops_a_sweep_before_it_starts(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("clip=higer does not exist; did you mean clip=higher?")
     assert ran(done) == []
+
+
+def test_a_sweep_ends_at_a_point_that_another_process_is_running(tmp_path):
+    with Sweep(tmp_path / "here").held("seed-2"):
+        done = sweep(tmp_path, "seed=1,2,3")
+    assert done.returncode == 2
+    assert ran(done) == ["ran seed 1"]
+    assert done.stderr == f"hydra.sweep.dir={tmp_path / 'here'}: another process is running seed-2 there.\n"
+    assert [point.name for point in read_points(tmp_path / "here")] == ["seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("foo.bar=1,2", "foo.bar is not a setting.\n"),
+        ("clip.hihg=0.2,0.3", "clip.hihg is not a setting; did you mean clip.high?\n"),
+        ("steps=1,two", "steps=two is refused: steps: Value 'two' of type 'str' could not be converted to Integer.\n"),
+        ("+new.key=1,2", "Failed: +new.key=1\nnew is not a setting.\nFailed: +new.key=2\nnew is not a setting.\n"),
+    ],
+)
+def test_a_sweep_over_what_cannot_be_runs_nothing(tmp_path, override, words):
+    done = sweep(tmp_path, override)
+    assert (done.returncode, done.stderr, ran(done)) == (2, words, [])
 
 
 def test_a_folder_that_holds_no_sweep(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from launch import laboratory
 from launch.config import ConfigError, RunConfig, compose
 from launch.limits import BOUNDS, CHOICES
+from launch.ray_job import JOB_MARK
 from launch.validate import Implied, check, implied, raise_if_any, sentences
 
 
@@ -167,6 +168,21 @@ def test_gpu_transfer_on_cpu(config, transfer):
     ]
 
 
+@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2"])
+def test_attention_kernels_that_need_gpus(config, kernel):
+    gpu = {"cluster__device": "cuda", "model__dtype": "bfloat16", "learner__attention": kernel}
+    assert errors(config, **gpu) == []
+    assert errors(config, **gpu | {"cluster__device": "cpu"}) == [
+        f"learner.attention = {kernel} needs GPUs, and cluster.device is cpu; use sdpa."
+    ]
+
+
+def test_flash_attention_needs_half_precision(config):
+    assert errors(config, cluster__device="cuda", learner__attention="flash_attention_2") == [
+        "learner.attention = flash_attention_2 needs model.dtype = bfloat16, and it is float32; use sdpa."
+    ]
+
+
 def test_offloading_needs_shards(config):
     assert errors(config, learner__offload_optimizer=True) == []
     assert errors(config, learner__offload_optimizer=True, learner__zero_stage=0) == [
@@ -185,6 +201,46 @@ def test_a_threshold_may_be_missing(config):
 def test_a_cluster_without_an_address(config):
     [sentence] = errors(config, cluster__kind="ray")
     assert sentence.startswith("cluster.address is needed for cluster.kind = ray")
+
+
+@pytest.mark.parametrize("kind", ["local", "auto"])
+def test_an_address_that_nobody_would_join(config, kind, monkeypatch):
+    monkeypatch.delenv(JOB_MARK, raising=False)
+    assert errors(config, cluster__kind="ray", cluster__address="10.0.0.1:6379") == []
+    assert errors(config, cluster__kind=kind, cluster__address="10.0.0.1:6379") == [
+        f"cluster.address = 10.0.0.1:6379 names a cluster to join, and cluster.kind = {kind} starts a Ray on this "
+        "machine; give cluster.kind=ray, or leave the address out."
+    ]
+    monkeypatch.setenv(JOB_MARK, "{}")
+    assert (errors(config, cluster__kind=kind, cluster__address="10.0.0.1:6379") == []) == (kind == "auto")
+
+
+def test_an_engine_over_several_gpus_on_cpu(config):
+    assert errors(config, cluster__device="cuda", rollout__tensor_parallel_size=2) == []
+    assert errors(config, cluster__device="cpu", rollout__tensor_parallel_size=2) == [
+        "rollout.tensor_parallel_size = 2 spreads an engine over GPUs, and cluster.device is cpu; give 1."
+    ]
+
+
+def test_more_updates_than_prompts(config):
+    assert errors(config, rollout__prompts_per_step=16, off_policy__minibatches=16) == []
+    assert errors(config, rollout__prompts_per_step=8, off_policy__minibatches=16) == [
+        "rollout.prompts_per_step = 8 does not divide into off_policy.minibatches = 16 equal parts."
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"evaluation__temperature": 0.0},  # the same response k times, and still the right accuracy
+        {"cluster__device": "cpu", "rollout__kv_cache_blocks": None},  # rollout=gpu is about sizes
+        {"reward__on_failure": "abort"},
+        {"algorithm__normalise_by_std": False},
+        {"cluster__device": "auto", "rollout__tensor_parallel_size": 2},
+    ],
+)
+def test_settings_without_effect_are_no_contradictions(config, settings):
+    assert errors(config, **settings) == []
 
 
 def test_a_model_folder_that_is_not_there(config, model_folder):

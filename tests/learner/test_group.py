@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from launch.config import ASSETS, RunConfig, compose
+from learner.config import ObjectiveConfig
 from learner.group import LearnerFailed, LearnerGroup
 from learner.planning import minibatches
 from learner.types import TokenBatch
@@ -28,12 +29,13 @@ GROUPS, SAMPLES_PER_GROUP = 4, 3
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to spread the same updates over ranks and passes."""
+    """One way to spread the same updates over ranks, passes and rows; no row_tokens: one sample a row."""
 
     ranks: int
     zero_stage: int
     offload: str = ""
     tokens_per_microbatch: int = 4096
+    row_tokens: int = 256
     chunk: int = 4096
     checkpointing: bool = False
     shuffled: bool = False
@@ -42,12 +44,14 @@ class Layout:
 
 LAYOUTS = {
     "one_rank": Layout(ranks=1, zero_stage=1),
-    "zero0": Layout(ranks=2, zero_stage=0, tokens_per_microbatch=60, shuffled=True),
+    "zero0": Layout(ranks=2, zero_stage=0, tokens_per_microbatch=60, row_tokens=0, shuffled=True),
     "zero1": Layout(ranks=2, zero_stage=1, chunk=7),
-    "zero2": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, checkpointing=True, shuffled=True),
-    "zero3": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, checkpointing=True, model="wide"),
-    "zero2_offload": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, offload="_offload"),
-    "zero3_offload": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=30, offload="_offload", model="wide"),
+    "zero2": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=60, row_tokens=40, checkpointing=True, shuffled=True),
+    "zero3": Layout(ranks=2, zero_stage=3, tokens_per_microbatch=50, row_tokens=50, checkpointing=True, model="wide"),
+    "zero2_offload": Layout(ranks=2, zero_stage=2, tokens_per_microbatch=30, row_tokens=0, offload="_offload"),
+    "zero3_offload": Layout(
+        ranks=2, zero_stage=3, tokens_per_microbatch=60, row_tokens=30, offload="_offload", model="wide"
+    ),
 }
 
 
@@ -63,6 +67,8 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
             f"learner=zero{layout.zero_stage}{layout.offload}",
             f"learner.ranks={layout.ranks}",
             f"learner.tokens_per_microbatch={layout.tokens_per_microbatch}",
+            f"learner.packing={layout.row_tokens > 0}",
+            f"learner.row_tokens={layout.row_tokens}",
             f"learner.logprob_chunk_tokens={layout.chunk}",
             f"learner.gradient_checkpointing={layout.checkpointing}",
             f"learner.learning_rate={LEARNING_RATE}",
@@ -75,8 +81,9 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
 
 @contextmanager
 def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[LearnerGroup]:
+    objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     group = LearnerGroup(
-        config.learner, config.clip, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+        config.learner, objective, config.off_policy, config.seed, config.steps, device="cpu", threads=1
     )
     try:
         ray.get(group.begin_start(str(model), dtype, False, TEMPERATURE), timeout=180)
@@ -107,18 +114,18 @@ class Reference:
         return distribution.log_prob(sequence[prompt_length:]), distribution.entropy()
 
     def update(self, batch: TokenBatch, samples: np.ndarray, learning_rate: float) -> float:
-        """One AdamW step on the token mean over `samples`; returns the gradient norm before clipping."""
+        """One AdamW step on the mean over the unmasked tokens of `samples`; the gradient norm before clipping."""
         clip, total, tokens = self.config.clip, torch.zeros((), dtype=torch.float64), 0
         for sample in samples:
             start, response = batch.offsets[sample], batch.response_offsets[sample : sample + 2]
             sequence = batch.tokens[start : start + batch.lengths[sample]]
             logprobs, _ = self.score(sequence, int(batch.prompt_lengths[sample]), TEMPERATURE)
-            old, advantages = (
-                torch.from_numpy(values[slice(*response)]).double() for values in (batch.old_logprobs, batch.advantages)
-            )
-            ratio = (logprobs - old).exp()
+            response = slice(*response)
+            advantages, mask = (torch.from_numpy(values[response]) for values in (batch.advantages, batch.mask))
+            old = logprobs.detach() if batch.old_logprobs is None else torch.from_numpy(batch.old_logprobs[response])
+            ratio = (logprobs - old.double()).exp()
             surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip.low, 1 + clip.high) * advantages)
-            total, tokens = total - surrogate.sum(), tokens + len(old)
+            total, tokens = total - surrogate[mask].sum(), tokens + int(mask.sum())
         self.optimizer.zero_grad()
         (total / tokens).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm)
@@ -146,9 +153,11 @@ def make_batch(folder: Path) -> TokenBatch:
         prompt_lengths=prompts.astype(np.int32),
         groups=groups,
         behaviour_logprobs=np.zeros(responses.sum(), np.float32),
-        advantages=np.repeat(scale, responses).astype(np.float32),
+        mask=rng.random(responses.sum()) < 0.8,
         versions=np.zeros(responses.sum(), np.int32),
+        advantages=np.repeat(scale, responses).astype(np.float32),
         old_logprobs=None,
+        reference_logprobs=None,
     )
     logprobs, _ = score_all(reference, batch)
     noise = rng.normal(0.0, 0.3, logprobs.size)
@@ -184,18 +193,21 @@ def take(batch: TokenBatch, samples: np.ndarray) -> TokenBatch:
         prompt_lengths=batch.prompt_lengths[samples],
         groups=batch.groups[samples],
         behaviour_logprobs=batch.behaviour_logprobs[response],
-        advantages=batch.advantages[response],
+        mask=batch.mask[response],
         versions=batch.versions[response],
+        advantages=batch.advantages[response],
         old_logprobs=batch.old_logprobs[response],
+        reference_logprobs=None,
     )
 
 
 LONELY = np.array([4])  # one sample for two ranks: one of them has nothing to do
+UNSCORED = np.array([6, 7, 8])  # a group that is updated once, without old log-probabilities
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the reference says about a model: before, and after the two updates of a batch and the one of `LONELY`."""
+    """What the reference says about a model, before and after four updates: two of a batch, `LONELY` and `UNSCORED`."""
 
     folder: Path
     batch: TokenBatch
@@ -226,11 +238,12 @@ def expect(folder: Path) -> Expected:
     sequences = [s for s in np.split(batch.tokens, batch.offsets[1:-1]) if s.size > 1][:3]
     with torch.no_grad():
         at_temperature_1 = [reference.score(s, 1, 1.0)[0].numpy() for s in sequences]
-    # 4 steps of 2 updates: the linear schedule goes down by an eighth each. `LONELY` is the first update of step 1.
+    # 4 steps of 2 updates: the linear schedule goes down by an eighth each. A batch of one group is one update.
     norms = [
         reference.update(batch, parts[0], learning_rate=LEARNING_RATE),
         reference.update(batch, parts[1], learning_rate=LEARNING_RATE * 7 / 8),
         reference.update(batch, LONELY, learning_rate=LEARNING_RATE * 6 / 8),
+        reference.update(replace(batch, old_logprobs=None), UNSCORED, learning_rate=LEARNING_RATE * 4 / 8),
     ]
     assert min(norms[:2]) < 0.9 * bound
     assert max(norms[:2]) > 1.1 * bound
@@ -283,15 +296,29 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         for got, wanted in zip(group.score_sequences(truth.sequences), truth.at_temperature_1, strict=True):
             np.testing.assert_allclose(got, wanted, atol=3e-5)
 
-        metrics = group.update(batch, step=0)
+        plan = group.plan_updates(batch, step=0)[0]
+        assert any(row.size > 1 for share in plan.passes for one in share for row in one) == (layout.row_tokens > 0)
+        metrics = group.update(batch, step=0).metrics
         assert metrics["policy/grad_norm"] == pytest.approx(np.mean(truth.norms[:2]), rel=1e-4)
         assert metrics["policy/learning_rate"] == pytest.approx(LEARNING_RATE * 15 / 16)
 
+        assert 0.5 < metrics["learner/padding_efficiency"] <= 1
+        assert metrics["memory/learner_peak_bytes"] > 1e8
+
         lonely = group.update(take(truth.batch, LONELY), step=1)
-        assert lonely["policy/grad_norm"] == pytest.approx(truth.norms[2], rel=1e-4)
+        assert lonely.metrics["policy/grad_norm"] == pytest.approx(truth.norms[2], rel=1e-4)
+        assert lonely.logprobs is None
+
+        unscored = replace(take(truth.batch, UNSCORED), old_logprobs=None)
+        logprobs, entropies = group.score(unscored)
+        updated = group.update(unscored, step=2)
+        assert updated.metrics["policy/ratio_min"] == updated.metrics["policy/ratio_max"] == 1.0
+        assert updated.metrics["policy/grad_norm"] == pytest.approx(truth.norms[3], rel=1e-4)
+        np.testing.assert_array_equal(updated.logprobs, logprobs)
+        np.testing.assert_array_equal(updated.entropies, entropies)
 
         with pytest.raises(FloatingPointError, match=r"norm of an update is (nan|inf), so the update was not applied"):
-            group.update(replace(batch, advantages=np.full_like(batch.advantages, np.nan)), step=2)
+            group.update(replace(batch, advantages=np.full_like(batch.advantages, np.nan)), step=3)
         group.save(str(tmp_path / "model"))
 
     saved = load_file(tmp_path / "model" / "model.safetensors")

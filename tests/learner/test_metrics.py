@@ -46,3 +46,28 @@ def test_a_mean_over_nothing_is_left_out():
     tally.mean("loss", 0.0, 0)
     assert tally.values() == {}
     assert merged([]).values() == {}
+
+
+@given(numbers, st.lists(st.integers(0, 20), max_size=5))
+def test_moments_of_any_split_are_those_of_all_values(values, cuts):
+    def moments(part) -> Tally:
+        tally = Tally()
+        given_moments = (sum(part), sum(x * x for x in part), len(part))
+        tally.deviation("std", *given_moments)
+        tally.effective_share("share", *given_moments)
+        return tally
+
+    array = np.array(values)
+    figures = merged(moments(part.tolist()) for part in np.split(array, sorted(cuts))).values()
+    assert figures["std"] == pytest.approx(array.std(), abs=1e-5)
+    if (array * array).sum():
+        share = array.sum() ** 2 / (array.size * (array * array).sum())
+        assert figures["share"] == pytest.approx(share, abs=1e-9)
+
+
+def test_effective_share_by_hand():
+    tally = Tally()
+    tally.effective_share("equal", 3 * 0.7, 3 * 0.49, 3)
+    tally.effective_share("one_of_four", 5.0, 25.0, 4)  # weights 5, 0, 0, 0
+    tally.effective_share("none", 0.0, 0.0, 4)
+    assert tally.values() == {"equal": pytest.approx(1.0), "one_of_four": 0.25}

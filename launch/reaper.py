@@ -1,0 +1,48 @@
+"""Ends a private Ray whose driver was killed outright.
+
+Most of its processes end with the driver by themselves, but two of Ray's agents stay for a minute.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+
+
+@contextmanager
+def fate_shared(processes: Sequence[psutil.Process], folder: str | None) -> Iterator[None]:
+    """Should this process die inside the context, end `processes` and remove `folder`."""
+    named = [f"{process.pid}:{process.create_time()}" for process in processes]
+    # A process group of its own, so that what is sent to this one's does not end it.
+    watcher = subprocess.Popen(
+        [sys.executable, "-P", __file__, folder or "", *named], stdin=subprocess.PIPE, start_new_session=True
+    )
+    assert watcher.stdin is not None
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.wait()
+        watcher.stdin.close()
+
+
+def main(folder: str, *named: str) -> None:
+    """Wait for the end of standard input, whose other end only the driver has; then end the processes `PID:START`."""
+    sys.stdin.read()
+    for each in named:
+        pid, start = each.split(":")
+        try:
+            process = psutil.Process(int(pid))
+            if process.create_time() == float(start):
+                process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
