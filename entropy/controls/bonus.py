@@ -22,10 +22,10 @@ class EntropyBonus(Plain):
 
 
 class AdaptiveBonus(Plain):
-    """alpha_k = c_k where H_k <= target, else 0; c_{k+1} = c_k + step in the first case, else - step.
+    """alpha_k = c_k where H_k <= target, else 0; c_{k+1} = c_k + step where H_k <= target, else c_k - step.
 
-    c stays within its bounds. Skywork-OR1 (arXiv 2505.22312, section 3.2.5); the comparator of Jin et al. (arXiv 2511.05993, eq. 1 and 2). H_k is
-    the exact mean token entropy of rollout batch k before its updates.
+    c stays within its bounds. H_k is the exact mean token entropy of rollout batch k before its updates. Skywork-OR1
+    (arXiv 2505.22312, section 3.2.5), and the comparator of Jin et al. (arXiv 2511.05993, eq. 1 and 2).
     """
 
     needs = Needs(entropies=True)
