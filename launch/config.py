@@ -20,6 +20,7 @@ from learner.config import (
     AlgorithmConfig,
     ClipConfig,
     CorrectionConfig,
+    EntropyConfig,
     LearnerConfig,
     OffPolicyConfig,
     ReferenceConfig,
@@ -84,6 +85,7 @@ class RunConfig:
     off_policy: OffPolicyConfig
     correction: CorrectionConfig
     reference: ReferenceConfig
+    entropy: EntropyConfig
     model: ModelConfig
     data: DataConfig
     reward: RewardConfig

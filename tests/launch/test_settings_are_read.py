@@ -11,7 +11,7 @@ from launch.config import RunConfig
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("entropy", "launch", "learner", "reward", "rollout")
 # What declares settings, or only looks whether they are possible.
-NOT_READERS = ("config.py", "limits.py", "validate.py", "validate_data.py", "misspelt.py")
+NOT_READERS = ("config.py", "limits.py", "validate.py", "validate_data.py", "validate_method.py", "misspelt.py")
 # Read by other settings, as ${...} in conf/.
 READ_IN_CONF = {"name", "data.name", "data.path"}
 
