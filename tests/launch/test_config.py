@@ -114,7 +114,7 @@ def dataclasses_within(kind):
 
 def test_dataclasses_are_frozen_and_hold_no_defaults():
     kinds = set(dataclasses_within(RunConfig))
-    assert len(kinds) == 13
+    assert len(kinds) == 16
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
@@ -214,7 +214,7 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
         ),
         (
             "clip=higer",
-            "clip=higer does not exist; did you mean clip=higher? Options: higher, lower, none, open, ppo, tighter.",
+            "clip=higer does not exist; did you mean clip=higher? Options: gspo, higher, lower, none, open, ppo, tighter.",
         ),
         (
             "clip.low=abc",
