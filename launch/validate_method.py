@@ -15,6 +15,8 @@ SURROGATE_NEEDS = {
 CLIPPED = ("ppo", "ce_gppo")
 # Kinds of correction that cap a ratio; the others drop what is out of bounds.
 TRUNCATIONS = ("token_truncate", "sequence_truncate")
+# Kinds of correction that look at each token by itself.
+PER_TOKEN = ("token_truncate", "token_mask")
 # Entropy controls by name.
 CONTROLS: tuple[str, ...] = ()
 
@@ -85,6 +87,11 @@ def _surrogate(config: RunConfig) -> Iterator[str]:
         for name, value in thresholds.items():
             if value is None:
                 yield f"{name} is needed under algorithm.surrogate = ce_gppo, which keeps a gradient beyond it."
+        if algorithm.ratio == "sequence":
+            yield (
+                "algorithm.surrogate = ce_gppo keeps gradients of single tokens, and algorithm.ratio = sequence has "
+                "one for the sequence; give algorithm.ratio=token."
+            )
 
 
 def _denominator(config: RunConfig) -> Iterator[str]:
@@ -112,6 +119,11 @@ def _correction(config: RunConfig) -> Iterator[str]:
             if value is not None:
                 yield _inert(f"correction.{name} = {value}", "correction.kind = none")
         return
+    if config.algorithm.ratio == "sequence" and kind in PER_TOKEN:
+        yield (
+            f"correction.kind = {kind} weighs single tokens, and algorithm.ratio = sequence has one ratio for all of a "
+            "sequence; take a kind for sequences, such as correction=sequence_mask."
+        )
     if kind in TRUNCATIONS:
         if high is None:
             yield f"correction.high is needed under correction.kind = {kind}, which caps ratios there."
