@@ -118,7 +118,7 @@ def test_pass_at_k_of_partial_scores_is_refused():
 
 
 def test_an_unknown_estimator_is_refused():
-    with pytest.raises(ValueError, match="no advantages by algorithm.estimator = gae"):
+    with pytest.raises(ValueError, match=r"no advantages by algorithm\.estimator = gae"):
         of([1, 0], [0, 0], replace(GRPO, estimator="gae"))
 
 
