@@ -107,8 +107,8 @@ def test_reference_actors_are_as_large_as_ranks_and_there_only_with_a_reference(
 def test_what_a_reference_needs_is_named():
     wanted = [*groups(), Group(REFERENCES, 2, 1, 1, "reference.actors")]
     assert lacks(wanted, nodes((8, 3))) == (
-        "the run needs 5 GPUs: 1 for learner ranks, 2 for engines, 2 for reference actors; the cluster has 3 on 1 node: "
-        "lower learner.ranks or rollout.engines or reference.actors, add nodes or set cluster.device=cpu"
+        "the run needs 5 GPUs: 1 for learner ranks, 2 for engines, 2 for reference actors; the cluster has 3 on 1 "
+        "node: lower learner.ranks or rollout.engines or reference.actors, add nodes or set cluster.device=cpu"
     )
     assert lacks(wanted, nodes((8, 5))) == ""
 
