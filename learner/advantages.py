@@ -128,7 +128,7 @@ def _pass_at_k(members: _Grouped, k: int) -> tuple[np.ndarray, np.ndarray]:
     The reward of k responses is 1 where at least one is right. Over all k-subsets of a group of n with c right, its
     mean is R = 1 - C(n-c, k) / C(n, k) and its deviation sqrt(R (1-R)), which stands for the group's. The estimate of a
     response is the mean of reward - R over the subsets it is in: 1 - R where it is right, and where it is wrong
-    1 - R - C(n-c-1, k-1) / C(n-1, k-1). A group with fewer than k scored members gets 0.
+    1 - R - C(n-c-1, k-1) / C(n-1, k-1). A group with fewer than k scored members gets 0: no k of them are all wrong.
     """
     if not np.isin(members.rewards, (0.0, 1.0)).all():
         odd = members.rewards[~np.isin(members.rewards, (0.0, 1.0))][0]
@@ -140,7 +140,6 @@ def _pass_at_k(members: _Grouped, k: int) -> tuple[np.ndarray, np.ndarray]:
     all_wrong = _chance(wrong, size, k)
     others_wrong = _chance(wrong - 1, size - 1, k - 1)
     estimate = np.where(members.rewards == 1.0, all_wrong[members.group], (all_wrong - others_wrong)[members.group])
-    estimate = np.where((size < k)[members.group], 0.0, estimate)
     return estimate, np.sqrt(all_wrong * (1.0 - all_wrong))[members.group]
 
 

@@ -185,6 +185,12 @@ def test_kinds(rewards, kind):
             np.testing.assert_array_equal(advantages, np.where(np.isnan(rewards), NAN, 0))
 
 
+def test_a_group_without_any_score_beside_another():
+    advantages, kinds = of([1, 0, NAN, NAN], [0, 0, 1, 2], DR_GRPO)
+    np.testing.assert_array_equal(advantages, [0.5, -0.5, NAN, NAN])
+    assert kinds == GroupKinds(mixed=1, all_right=0, all_wrong=0, all_equal=0, too_small=2)
+
+
 def test_a_spread_smaller_than_epsilon_gives_small_advantages():
     advantages, _ = of([0.1 + 0.2, 0.3], [0, 0], replace(GRPO, std_epsilon=1e-6))  # differ by 5.6e-17
     np.testing.assert_allclose(advantages, 0, atol=1e-9)

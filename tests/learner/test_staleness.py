@@ -19,6 +19,12 @@ def test_a_token_beyond_the_limit_ends_the_run_in_words():
     )
 
 
+def test_the_limit_itself_is_allowed():
+    assert staleness(np.array([4]), 5, 1)["staleness/max"] == 1.0
+    with pytest.raises(TooStale):
+        staleness(np.array([3, 5]), 5, 1)
+
+
 def test_a_token_of_weights_to_come_is_a_mistake():
     with pytest.raises(TooStale, match="tokens of weight version 6 cannot be trained on by the learner's, 5"):
         staleness(np.array([5, 6], np.int32), 5, 3)
