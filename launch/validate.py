@@ -56,10 +56,10 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_sampling(config),
         *_deadlines(config),
         *_offloading(config),
-        *_adapters(config),
         *_cluster(config),
         *problems(config.model),
         *reference_problems(config.reference),
+        *_adapters(config),
         *evaluation_problems(config.data),
         *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
     ]
@@ -169,14 +169,6 @@ def _offloading(config: RunConfig) -> Iterator[str]:
         yield f"learner.offload_parameters needs learner.zero_stage = 3, and it is {learner.zero_stage}."
 
 
-def _adapters(config: RunConfig) -> Iterator[str]:
-    learner = config.learner
-    if learner.lora_rank is not None and learner.lora_alpha is None:
-        yield f"learner.lora_alpha is needed with learner.lora_rank = {learner.lora_rank}."
-    if learner.lora_rank is None and learner.lora_alpha is not None:
-        yield f"learner.lora_alpha = {learner.lora_alpha} is without effect unless learner.lora_rank is given."
-
-
 def _cluster(config: RunConfig) -> Iterator[str]:
     if config.cluster.kind == "ray" and config.cluster.address is None:
         yield "cluster.address is needed for cluster.kind = ray; auto finds the cluster this machine belongs to."
@@ -185,12 +177,17 @@ def _cluster(config: RunConfig) -> Iterator[str]:
             f"output.folder = {config.output.folder} is in the copy of the working directory that Ray deletes after "
             "the job; give an absolute folder (hydra.sweep.dir for a sweep)."
         )
-    attention = config.learner.attention
-    if config.cluster.device == "cpu" and attention in ("flex_attention", "flash_attention_2"):
-        yield f"learner.attention = {attention} needs GPUs, and cluster.device is cpu; use sdpa."
     transfer = config.rollout.weight_transfer
     if config.cluster.device == "cpu" and transfer in ("nccl", "ipc"):
         yield f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
+
+
+def _adapters(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    if learner.lora_rank is not None and learner.lora_alpha is None:
+        yield f"learner.lora_alpha is needed with learner.lora_rank = {learner.lora_rank}."
+    if learner.lora_rank is None and learner.lora_alpha is not None:
+        yield f"learner.lora_alpha = {learner.lora_alpha} is without effect unless learner.lora_rank is given."
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -55,9 +55,12 @@ class FrozenModel:
             if self._rests_on != self.device:
                 torch.cuda.empty_cache()
 
-    def forward(self, tokens: "torch.Tensor", **inputs: Any) -> "torch.Tensor":
-        """Run the model on tokens int64 [batch, time]; returns what the replaced head returns."""
-        return self.model(input_ids=tokens, use_cache=False, **inputs).logits
+    def forward(self, tokens: "torch.Tensor", positions: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """Run the model on tokens int64 [rows, time], `positions` alike; returns what the replaced head returns.
+
+        Called just as the learner's model is, so that the same weights score the same.
+        """
+        return self.model(input_ids=tokens, position_ids=positions, attention_mask=None, use_cache=False).logits
 
 
 class ReferenceWorker:

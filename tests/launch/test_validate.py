@@ -194,14 +194,6 @@ def test_adapters_have_a_rank_and_a_scale(config):
     ]
 
 
-@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2"])
-def test_attention_kernels_of_gpus(config, kernel):
-    assert errors(config, learner__attention=kernel, cluster__device="cuda") == []
-    assert errors(config, learner__attention=kernel, cluster__device="cpu") == [
-        f"learner.attention = {kernel} needs GPUs, and cluster.device is cpu; use sdpa."
-    ]
-
-
 def test_a_folder_of_the_reference_policy(config, model_folder, tmp_path):
     config = changed(config, "reference", replace(config.reference, place="loss", coef=0.1))
     assert errors(config, reference__path=str(model_folder)) == []
