@@ -115,6 +115,11 @@ def test_the_words_are_those_of_the_schema():
         ("evaluation.top_p", 1.5, 0.9, "evaluation.top_p = 1.5 has to be at most 1."),
         ("reward.max_failure_share", -0.5, 0.0, "reward.max_failure_share = -0.5 must not be negative."),
         ("reward.max_failure_share", 1.5, 1.0, "reward.max_failure_share = 1.5 has to be at most 1."),
+        ("algorithm.dual_clip", 1.0, 3.0, "algorithm.dual_clip = 1.0 has to be above 1."),
+        ("reference.actors", 0, 2, "reference.actors = 0 has to be at least 1."),
+        ("reference.coef", -0.1, 0.0, "reference.coef = -0.1 must not be negative."),
+        ("learner.row_tokens", 0, 1, "learner.row_tokens = 0 has to be at least 1."),
+        ("off_policy.max_staleness", -1, 0, "off_policy.max_staleness = -1 must not be negative."),
         ("learner.beta2", 1.0, 0.0, "learner.beta2 = 1.0 has to be from 0 to below 1."),
     ],
 )
@@ -191,6 +196,29 @@ def test_offloading_needs_shards(config):
     assert errors(config, learner__offload_parameters=True, learner__zero_stage=3) == []
     assert errors(config, learner__offload_parameters=True, learner__zero_stage=2) == [
         "learner.offload_parameters needs learner.zero_stage = 3, and it is 2."
+    ]
+
+
+def test_adapters_have_a_rank_and_a_scale(config):
+    assert errors(config, learner__lora_rank=8, learner__lora_alpha=16.0) == []
+    assert errors(config, learner__lora_rank=8) == ["learner.lora_alpha is needed with learner.lora_rank = 8."]
+    assert errors(config, learner__lora_alpha=16.0) == [
+        "learner.lora_alpha = 16.0 is without effect unless learner.lora_rank is given."
+    ]
+    assert errors(config, learner__lora_rank=0, learner__lora_alpha=1.0) == [
+        "learner.lora_rank = 0 has to be at least 1."
+    ]
+
+
+def test_a_folder_of_the_reference_policy(config, model_folder, tmp_path):
+    config = changed(config, "reference", replace(config.reference, place="loss", coef=0.1))
+    assert errors(config, reference__path=str(model_folder)) == []
+    assert errors(config, reference__path="/no/model") == [
+        "reference.path: /no/model is neither a folder nor the name of a model in the Hugging Face cache."
+    ]
+    (tmp_path / "config.json").touch()
+    assert errors(config, reference__path=str(tmp_path)) == [
+        f"reference.path: {tmp_path} has no weights (*.safetensors)."
     ]
 
 
