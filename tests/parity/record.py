@@ -20,12 +20,12 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "OMP_NUM_THREADS": "1"}
 
 import torch
-from datasets import Dataset
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.frozen_rollouts import given_reward, prompts, rollout_func
 from tests.parity.cases import (
     CASES,
     GROUPS,
@@ -89,7 +89,7 @@ def make_rollouts() -> list[dict[str, Any]]:
             reward = round(rng.random(), 3) * 10.0 ** (group - 2)
             rollouts.append({"group": group, "prompt": prompt, "completion": completion, "reward": reward})
     if len({tuple(one["completion"]) for one in rollouts}) < len(rollouts):
-        raise RuntimeError("completions must be distinct, the reward function tells them apart by their tokens")
+        raise RuntimeError("completions must be distinct: their tokens tell which sample an advantage belongs to")
     return rollouts
 
 
@@ -121,21 +121,6 @@ class GradientNorms(TrainerCallback):
 
 def train(case: Case, rollouts: list[dict[str, Any]], folder: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """TRL's weights after the updates, and what it reported of each."""
-    prompts = [f"prompt {group}" for group in range(GROUPS)]
-    rewards = {tuple(one["completion"]): one["reward"] for one in rollouts}
-
-    def rollout(batch: list[str], trainer: Any) -> dict[str, Any]:
-        given = {prompt: iter([one for one in rollouts if one["group"] == i]) for i, prompt in enumerate(prompts)}
-        chosen = [next(given[prompt]) for prompt in batch]
-        return {
-            "prompt_ids": [one["prompt"] for one in chosen],
-            "completion_ids": [one["completion"] for one in chosen],
-            "logprobs": None,
-        }
-
-    def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        return [rewards[tuple(tokens)] for tokens in completion_ids]
-
     size = GROUPS * SAMPLES_PER_GROUP
     settings = GRPOConfig(
         folder,
@@ -165,11 +150,11 @@ def train(case: Case, rollouts: list[dict[str, Any]], folder: str) -> tuple[dict
     norms = GradientNorms()
     trainer = Recorder(
         str(MODEL),
-        reward,
+        given_reward,
         args=settings,
-        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        train_dataset=prompts(rollouts),
         processing_class=tokenizer(),
-        rollout_func=rollout,
+        rollout_func=rollout_func(rollouts),
         callbacks=[norms],
     )
     with contextlib.redirect_stdout(None):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from entropy.plan import TokenPlan
 from launch.config import RunConfig, compose
 from learner.advantages import group_advantages
-from learner.config import ObjectiveConfig
+from learner.config import AlgorithmConfig, ObjectiveConfig
 from learner.planning import PassLimits, plan_passes
 from learner.types import TokenBatch, UpdatePlan
 from learner.worker import LearnerWorker
@@ -40,15 +40,15 @@ def settings(case: Case) -> RunConfig:
     return compose([*SETTINGS, f"learner.learning_rate={case.learning_rate}", *case.entrain])
 
 
-def recorded_advantages(case: Case) -> np.ndarray:
+def recorded_advantages(config: AlgorithmConfig) -> np.ndarray:
     """float32 [samples], ours, of the recorded rewards."""
     rollouts = json.loads(RECORD.read_text())["rollouts"]
     rewards = np.array([one["reward"] for one in rollouts])
     groups = np.array([one["group"] for one in rollouts])
-    return group_advantages(rewards, groups, settings(case).algorithm)[0]
+    return group_advantages(rewards, groups, config)[0]
 
 
-def recorded_batch(case: Case) -> TokenBatch:
+def recorded_batch(config: AlgorithmConfig) -> TokenBatch:
     """The recorded rollouts with our advantages, not scored yet."""
     rollouts = json.loads(RECORD.read_text())["rollouts"]
     lengths = np.array([len(one["completion"]) for one in rollouts], np.int32)
@@ -61,7 +61,7 @@ def recorded_batch(case: Case) -> TokenBatch:
         behaviour_logprobs=np.zeros(lengths.sum(), np.float32),
         mask=np.ones(lengths.sum(), bool),
         versions=np.zeros(lengths.sum(), np.int32),
-        advantages=np.repeat(recorded_advantages(case), lengths).astype(np.float32),
+        advantages=np.repeat(recorded_advantages(config), lengths).astype(np.float32),
         old_logprobs=None,
         reference_logprobs=None,
     )
@@ -82,7 +82,8 @@ def main(folder: Path) -> None:
         master = probe.getsockname()
     worker = LearnerWorker(0, 1)
     for name, case in CASES.items():
-        config, batch = settings(case), recorded_batch(case)
+        config = settings(case)
+        batch = recorded_batch(config.algorithm)
         objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
         worker.start(config.learner, objective, str(MODEL), "float32", False, TEMPERATURE, "cpu", master, False)
         samples = np.arange(batch.lengths.size)
