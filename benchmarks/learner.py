@@ -173,13 +173,14 @@ def figures(steps: dict[str, list[dict[str, float]]], response_tokens: int) -> d
         found[f"{name}_step_cpu_s"] = statistics.median(one["cpu_s"] for one in answers)
         found[f"{name}_trained_tokens_per_s"] = statistics.median(response_tokens / one for one in seconds)
     if "trl" in steps:
-        pairs = zip(steps["entrain"], steps["trl"], strict=True)
-        ratios, cpu = zip(
-            *(tuple(trl[key] / ours[key] for key in ("seconds", "cpu_s")) for ours, trl in pairs), strict=True
-        )
+        ratios = _ratios(steps, "seconds")
         found |= {"ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
-        found["ratio_cpu"] = statistics.median(cpu)
+        found["ratio_cpu"] = statistics.median(_ratios(steps, "cpu_s"))
     return found | {key: steps["entrain"][0][key] for key in ("passes", "padding_efficiency")}
+
+
+def _ratios(steps: dict[str, list[dict[str, float]]], clock: str) -> list[float]:
+    return [trl[clock] / ours[clock] for ours, trl in zip(steps["entrain"], steps["trl"], strict=True)]
 
 
 def shape(rollouts: list[dict[str, Any]]) -> dict[str, float]:
