@@ -87,7 +87,7 @@ def laboratory(folder: Path) -> dict[str, Any]:
 
 
 def hidden_512(folder: Path) -> dict[str, Any]:
-    """A random model and random tokens; lengths log-normal around 120, so that one response in ten passes 256."""
+    """A random model and random tokens; lengths are even quantiles of a log-normal distribution around 110."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -107,11 +107,12 @@ def hidden_512(folder: Path) -> dict[str, Any]:
     )
     Qwen3ForCausalLM(config).float().save_pretrained(folder / "model")
     rng, rollouts = np.random.default_rng(0), []
+    normal = statistics.NormalDist(np.log(110), 0.75)
+    lengths = iter(rng.permutation([np.clip(np.exp(normal.inv_cdf((i + 0.5) / 16)), 32, 512) for i in range(16)]))
     for group in range(4):
         prompt = rng.integers(2, config.vocab_size, rng.integers(16, 48)).tolist()
         for _ in range(4):
-            length = int(np.clip(rng.lognormal(np.log(110), 0.75), 32, 512))
-            completion = [*rng.integers(2, config.vocab_size, length - 1).tolist(), 0]
+            completion = [*rng.integers(2, config.vocab_size, int(next(lengths)) - 1).tolist(), 0]
             rollouts.append({"group": group, "prompt": prompt, "completion": completion, "reward": rng.random()})
     return {"model": str(folder / "model"), "samples_per_prompt": 4, "rollouts": rollouts}
 
