@@ -6,8 +6,6 @@ from launch.config import compose
 from launch.placement import (
     ENGINES,
     RANKS,
-    ENGINES,
-    RANKS,
     REFERENCES,
     ClusterTooSmall,
     Group,
