@@ -263,7 +263,7 @@ def test_more_updates_than_prompts(config):
         {"evaluation__temperature": 0.0},  # the same response k times, and still the right accuracy
         {"cluster__device": "cpu", "rollout__kv_cache_blocks": None},  # rollout=gpu is about sizes
         {"reward__on_failure": "abort"},
-        {"algorithm__normalise_by_std": False},
+        {"algorithm__normalise": "none"},
         {"cluster__device": "auto", "rollout__tensor_parallel_size": 2},
     ],
 )

@@ -85,7 +85,7 @@ def main(folder: Path) -> None:
         config = settings(case)
         batch = recorded_batch(config.algorithm)
         objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
-        worker.start(config.learner, objective, str(MODEL), "float32", False, TEMPERATURE, "cpu", master, False)
+        worker.start(config.learner, objective, str(MODEL), "float32", False, TEMPERATURE, 0, "cpu", master, False)
         samples = np.arange(batch.lengths.size)
         limits = PassLimits(config.learner.tokens_per_microbatch, config.learner.row_tokens)
         plan = UpdatePlan(plan_passes(batch.lengths, samples, 1, limits), samples, case.learning_rate)
