@@ -24,6 +24,10 @@ from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 
 
+# What the actors of each group are called.
+ACTORS = {ENGINES: "engine", RANKS: "learner", REFERENCES: "reference"}
+
+
 class StartFailed(RuntimeError):
     """An actor did not start."""
 
@@ -48,11 +52,9 @@ class Graph:
         self._canary = canary
         self._logs = logs
         self._actor_logs = ActorLogs(logs, {})
-        self._nodes = (
-            planned("learner", places[RANKS])
-            | planned("engine", places[ENGINES])
-            | planned("reference", places[REFERENCES])
-        )
+        self._nodes: dict[str, Place] = {}
+        for group, options in places.items():
+            self._nodes |= planned(ACTORS[group], options)
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
@@ -80,11 +82,12 @@ class Graph:
     def start(self, say: Callable[[str], None]) -> None:
         """Load the model everywhere, connect the weight transfer, and prove it with weight version 0."""
         config, model = self._config, self._config.model
-        engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
-        ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
+        engines = {f"{ACTORS[ENGINES]}-{i}": actor for i, actor in enumerate(self.rollout.actors)}
+        ranks = {f"{ACTORS[RANKS]}-{i}": actor for i, actor in enumerate(self.learner.actors)}
         judges = {f"reward-{i}": actor for i, actor in enumerate(self.reward.actors)}
         references = {
-            f"reference-{i}": actor for i, actor in enumerate(self.reference.actors if self.reference else [])
+            f"{ACTORS[REFERENCES]}-{i}": actor
+            for i, actor in enumerate(self.reference.actors if self.reference else [])
         }
         say("starting the actors")
         path = model_folder(model.path)
