@@ -7,8 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from launch.config import ASSETS, ModelConfig
+from learner.head_support import transform_problem
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model.safetensors.index.json"
@@ -41,6 +43,17 @@ def problems(model: ModelConfig) -> Iterator[str]:
             yield f"model.path: {folder} has no {what}."
     if missing := _missing_shards(folder):
         yield f"model.path: {folder} lacks {len(missing)} of the files in its {INDEX}, {missing[0]} first."
+    if problem := transform_problem(_settings(folder)):
+        yield f"model.path: the model in {folder} {problem}; choose another model."
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    config = folder / "config.json"
+    try:
+        found = json.loads(config.read_text()) if config.is_file() else {}
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _absent(model: ModelConfig) -> str:
