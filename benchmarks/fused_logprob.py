@@ -1,9 +1,9 @@
 """What the fused LM head costs: `python benchmarks/fused_logprob.py [--device cuda] [--quick] [--turns N] [--save]`.
 
-Times the four matrix products that no exact method avoids (logits twice, two gradients) against the fused function, with
-and without a gradient of the entropy, the plain path (all logits, log_softmax, autograd), and TRL's and Liger Kernel's
-functions where they are installed. They run turn about in one process; a ratio is the median over the turns, each divided
-by its own turn's products. On CPU the clock is that of one thread's own work, so that other programs disturb it little.
+Times the four matrix products that no exact method avoids (logits twice, two gradients), the fused function with and
+without a gradient of the entropy, the plain path (all logits, log_softmax, autograd), and TRL's and Liger Kernel's
+functions where they are installed. They run turn about in one process; a ratio is the median over the turns, each
+divided by its own turn's products. On CPU the clock is the CPU time of one thread, which other programs disturb little.
 
 Extra memory is what one forward and backward pass adds at its highest to what was there before, less the two gradients,
 which every path returns; each path is measured in a process of its own (on CPU from Linux's resident high-water mark).
@@ -11,12 +11,14 @@ Errors are against float64 on the first tokens. `--save` also writes benchmarks/
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -34,25 +36,31 @@ GIB = 2**30
 RESULTS = Path(__file__).parent / "results" / "fused_logprob.json"
 
 
+@cache
+def default_chunk_tokens() -> int:
+    return compose([]).learner.logprob_chunk_tokens
+
+
 def fused(hidden, weight, targets, entropy_weight):
-    chunk = compose([]).learner.logprob_chunk_tokens
-    logprobs, entropies, _ = linear_logprob_entropy(hidden, weight, targets, TEMPERATURE, chunk)
+    logprobs, entropies, _ = linear_logprob_entropy(hidden, weight, targets, TEMPERATURE, default_chunk_tokens())
     return logprobs.sum() + entropy_weight * entropies.sum()
 
 
 def plain(hidden, weight, targets, entropy_weight):
     logp = ((hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32)) / TEMPERATURE).log_softmax(-1)
     logprobs = logp.gather(-1, targets[:, None]).squeeze(-1)
-    if not entropy_weight:
-        with torch.no_grad():
-            return logprobs.sum() + 0 * -(logp.exp() * logp).sum()
-    return logprobs.sum() - entropy_weight * (logp.exp() * logp).sum()
+    with torch.set_grad_enabled(entropy_weight > 0):
+        entropies = -(logp.exp() * logp).sum(-1)
+    return logprobs.sum() + entropy_weight * entropies.sum()
 
 
-def trl(hidden, weight, targets, _entropy_weight):
-    from trl.experimental.async_grpo.async_grpo_trainer import _ChunkedLogProbFunction
+def trl(hidden, weight, targets, entropy_weight):
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE as CHUNK
 
-    return _ChunkedLogProbFunction.apply(hidden, weight, targets, TEMPERATURE, 8192)[0].sum()
+    given = hidden, weight, None, targets, TEMPERATURE, CHUNK, None, 1.0, ("entropy",)
+    logprobs, entropies, *_ = ChunkedLogProbFunction.apply(*given)
+    return logprobs.sum() + entropy_weight * entropies.sum() if entropy_weight else logprobs.sum()
 
 
 def liger(hidden, weight, targets, _entropy_weight):
@@ -61,25 +69,26 @@ def liger(hidden, weight, targets, _entropy_weight):
     return -LigerFusedLinearCrossEntropyLoss(reduction="sum")(weight, hidden / TEMPERATURE, targets)
 
 
-# Name: the function, and the weight of the entropy in its loss. The public ones have no gradient of the entropy.
+# Name: the function, the weight of the entropy in its loss, the library it comes from. Liger's makes no entropy.
 PATHS = {
-    "fused": (fused, 0.01),
-    "fused, no entropy gradient": (fused, 0.0),
-    "plain": (plain, 0.01),
-    "plain, no entropy gradient": (plain, 0.0),
-    "TRL, no entropy gradient": (trl, 0.0),
-    "Liger, no entropy": (liger, 0.0),
+    "fused": (fused, 0.01, None),
+    "fused, no entropy gradient": (fused, 0.0, None),
+    "plain": (plain, 0.01, None),
+    "plain, no entropy gradient": (plain, 0.0, None),
+    "TRL": (trl, 0.01, "trl"),
+    "TRL, no entropy gradient": (trl, 0.0, "trl"),
+    "Liger, no entropy": (liger, 0.0, "liger_kernel"),
 }
 
 
-def installed() -> dict[str, str]:
-    """Paths that cannot run here, and why."""
+def versions() -> dict[str, str]:
+    """Of the other libraries; empty for one that is not installed."""
     found = {}
-    for name, module in (("TRL, no entropy gradient", "trl"), ("Liger, no entropy", "liger_kernel")):
+    for module in ("trl", "liger_kernel"):
         try:
-            __import__(module)
-        except ImportError:
-            found[name] = f"{module} is not installed"
+            found[module] = importlib.metadata.version(module)
+        except importlib.metadata.PackageNotFoundError:
+            found[module] = ""
     return found
 
 
@@ -92,7 +101,7 @@ def inputs(tokens, vocabulary, dtype, device):
 
 
 def forward_backward(name, given) -> None:
-    function, entropy_weight = PATHS[name]
+    function, entropy_weight, _ = PATHS[name]
     torch.autograd.grad(function(*given, entropy_weight), given[:2])
 
 
@@ -171,7 +180,8 @@ def linear_exact(hidden, weight, targets):
 
 
 def measure(tokens, vocabulary, dtype, device, turns) -> dict[str, object]:
-    names = [name for name in PATHS if name not in installed()]
+    here = versions()
+    names = [name for name, (_, _, library) in PATHS.items() if library is None or here[library]]
     times = timings(names, tokens, vocabulary, dtype, device, turns)
     rows = {}
     for name in times:
@@ -212,8 +222,8 @@ def main(arguments: list[str]) -> None:
     stamp = machine() | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu, one thread"}
     stamp |= {"torch": torch.__version__, "load_before": str(os.getloadavg()[0])}
     found = []
-    for name, why in installed().items():
-        print(f"{name}: left out, {why}")
+    for library, version in versions().items():
+        print(f"{library} {version}" if version else f"{library} is not installed, so it is left out")
     for dtype in (torch.float32, torch.bfloat16):
         for tokens, vocabulary in QUICK if asked.quick else WORKLOADS:
             found.append(measure(tokens, vocabulary, dtype, asked.device, asked.turns))
@@ -221,7 +231,7 @@ def main(arguments: list[str]) -> None:
     stamp["load_after"] = str(os.getloadavg()[0])
     print("\n" + "\n".join(f"{key:<14}{value}" for key, value in stamp.items()))
     if asked.save:
-        RESULTS.write_text(json.dumps({"machine": stamp, "left_out": installed(), "workloads": found}, indent=2) + "\n")
+        RESULTS.write_text(json.dumps({"machine": stamp, "libraries": versions(), "workloads": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from learner.head_support import check_head
 
 # Logits in a tile. Smaller ones starve the matrix products, larger ones leave the cache (CPU) or fill the memory (GPU).
-TILE_LOGITS = {"cpu": 2**22, "cuda": 2**25}
+TILE_LOGITS = {"cpu": 2**21, "cuda": 2**25}
 
 
 def linear_logprob_entropy(
