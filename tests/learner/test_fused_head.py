@@ -249,6 +249,14 @@ def test_no_tensor_is_larger_than_a_tile_or_the_inputs(monkeypatch, tokens, voca
     assert work.largest <= max(2 * 600, hidden.numel(), weight.numel()) < tokens * vocabulary / 10
 
 
+def test_tiles_hold_no_more_tokens_than_asked_for():
+    hidden, weight, targets = inputs(torch.float32)
+    for chunk, tiles in ((1, 9), (4, 3), (9, 1), (100, 1)):
+        with Work() as work:
+            linear_logprob_entropy(hidden, weight, targets, 1.0, chunk)
+        assert work.products == tiles
+
+
 def kept_bytes(function) -> int:
     """Bytes that autograd keeps for the backward pass, apart from the inputs'."""
     sizes = []
