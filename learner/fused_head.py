@@ -79,7 +79,6 @@ class _LinearLogprobEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_logprobs, grad_entropies, grad_lse):
         hidden, weight, targets, peak, log_total, logprobs, entropies = ctx.saved_tensors
-        for_hidden, for_weight = ctx.needs_input_grad[:2]
         if grad_entropies is not None and not grad_entropies.any():
             grad_entropies = None  # zeros come from a loss without entropy that took its log-probs out of a stack
         # The gradient at a logit is e^((x - M) / T) (offset + slope (x - M)), apart from that at the target.
@@ -100,12 +99,12 @@ class _LinearLogprobEntropy(torch.autograd.Function):
         at_target /= ctx.temperature
 
         tiles = _Tiles(hidden, weight, ctx.chunk_tokens)
-        grad_hidden = torch.zeros_like(hidden, dtype=tiles.dtype) if for_hidden else None
-        grad_weight = torch.zeros_like(weight) if for_weight and not len(hidden) else None
-        if for_weight and len(hidden):
-            grad_weight = torch.empty_like(weight)
-        for columns in tiles.columns if len(hidden) else ():
-            part = tiles.weight_part(columns) if for_weight and len(tiles.rows) > 1 else None
+        grad_hidden = torch.zeros_like(hidden, dtype=tiles.dtype) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        if grad_weight is not None and not len(hidden):
+            grad_weight.zero_()
+        for columns in tiles.columns:
+            part = tiles.weight_part(columns) if grad_weight is not None and len(tiles.rows) > 1 else None
             for rows in tiles.rows:
                 logits, powers = tiles.logits(rows, columns)
                 _exponentials(logits, peak[rows], ctx.temperature, powers)
@@ -117,15 +116,15 @@ class _LinearLogprobEntropy(torch.autograd.Function):
                 index, inside = _within(targets[rows], columns)
                 there = torch.where(inside, at_target[rows], grad.gather(1, index).squeeze(1))
                 grad = tiles.rounded(grad.scatter_(1, index, there[:, None]))
-                if for_hidden:
+                if grad_hidden is not None:
                     _add_product(grad_hidden[rows], grad, weight[columns])
                 if part is not None:
                     _add_product(part, grad.T, hidden[rows])
-                elif for_weight:
+                elif grad_weight is not None:
                     torch.mm(grad.T, hidden[rows], out=grad_weight[columns])
-            if part is not None:
+            if grad_weight is not None and part is not None:
                 grad_weight[columns] = part
-        return grad_hidden.to(hidden.dtype) if for_hidden else None, grad_weight, None, None, None
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None, None
 
 
 class _Tiles:
