@@ -23,7 +23,6 @@ from learner.reference import ReferenceGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 
-
 # What the actors of each group are called.
 ACTORS = {ENGINES: "engine", RANKS: "learner", REFERENCES: "reference"}
 

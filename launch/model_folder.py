@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.config import ASSETS, ModelConfig
 from learner.config import ReferenceConfig
+from learner.head_support import transform_problem
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model.safetensors.index.json"
@@ -60,6 +61,19 @@ def _lacking(setting: str, folder: Path, contents: dict[str, tuple[str, ...]]) -
             yield f"{setting}: {folder} has no {what}."
     if missing := _missing_shards(folder):
         yield f"{setting}: {folder} lacks {len(missing)} of the files in its {INDEX}, {missing[0]} first."
+    yield from _unsupported(setting, folder / "config.json")
+
+
+def _unsupported(setting: str, file: Path) -> Iterator[str]:
+    if not file.is_file():
+        return
+    try:
+        settings = json.loads(file.read_text())
+    except ValueError as error:
+        yield f"{setting}: {file} is not JSON: {error}."
+        return
+    if problem := transform_problem(settings):
+        yield f"{setting}: the model in {file.parent} {problem}; choose another model."
 
 
 def _absent(model: ModelConfig) -> str:
