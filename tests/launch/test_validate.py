@@ -31,7 +31,7 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "96"
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / name).touch()
+        (folder / name).write_text("{}")
     return folder
 
 
@@ -216,7 +216,7 @@ def test_a_folder_of_the_reference_policy(config, model_folder, tmp_path):
     assert errors(config, reference__path="/no/model") == [
         "reference.path: /no/model is neither a folder nor the name of a model in the Hugging Face cache."
     ]
-    (tmp_path / "config.json").touch()
+    (tmp_path / "config.json").write_text("{}")
     assert errors(config, reference__path=str(tmp_path)) == [
         f"reference.path: {tmp_path} has no weights (*.safetensors)."
     ]
