@@ -1,5 +1,6 @@
 """Each bad setting has its sentence, all come at once, and the implied sizes are those of a calculation by hand."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,7 +299,7 @@ def test_a_width_that_is_not_built(config, tmp_path, monkeypatch):
 def test_a_model_folder_that_lacks_a_file(config, model_folder, tmp_path, file, what):
     for present in model_folder.iterdir():
         if present.name != file:
-            (tmp_path / present.name).touch()
+            shutil.copy(present, tmp_path)
     assert errors(config, model__path=str(tmp_path)) == [f"model.path: {tmp_path} has no {what}."]
 
 
