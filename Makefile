@@ -1,4 +1,5 @@
 # make train: a run on this machine, ending in a report.   make test: everything that must hold.
+# make parity: record anew what TRL computes, and compare.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,11 +7,15 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements/cpu.txt | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# TRL, which tests/parity and benchmarks/learner.py compare with, needs another transformers than vLLM allows.
+PEER := .venv-parity
+PEER_READY := $(PEER)/.ready-$(shell cksum < requirements/parity.txt | cut -d' ' -f1)
+PEER_PIP := $(PEER)/bin/python -m pip --disable-pip-version-check --quiet
 
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: train test setup lint clean laboratory
+.PHONY: train test parity setup lint clean laboratory
 
 train: setup
 	$(BIN)/python -m launch.train $(ARGS)
@@ -22,6 +27,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+
+parity: setup $(PEER_READY)
+	$(PEER)/bin/python -m tests.parity.record
+	$(BIN)/python -m pytest tests/parity
 
 laboratory: setup
 	$(BIN)/python -m launch.laboratory $(ARGS)
@@ -41,5 +50,13 @@ $(READY):
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
+$(PEER_READY):
+	@echo "setting up $(PEER): a few minutes the first time"
+	$(PYTHON) -m venv $(PEER)
+	$(PEER_PIP) install --retries 1 --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu || { echo "no CPU build of torch found: taking pip's default build"; $(PEER_PIP) install torch==2.13.0; }
+	$(PEER_PIP) install --no-deps -r requirements/parity.txt
+	@rm -f $(PEER)/.ready-*
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEER) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,12 +1,13 @@
 """From responses and rewards to the learner's batch, and the figures about both. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from learner.advantages import GroupKinds, group_advantages
-from learner.config import AlgorithmConfig
+from learner.config import AlgorithmConfig, ReferenceConfig
+from learner.divergence import divergences
 from learner.types import TokenBatch
 from reward.policy import OutcomeCounts
 from rollout.types import FinishReason, Prompt, Response
@@ -41,41 +42,79 @@ class Trainable:
 
     kept        indices into the samples, in the batch's order
     advantages  float32 per sample of the input, NaN where it was left out
+    kinds       of the groups by their scores, before any penalty
+    penalty     mean over the kept samples of the divergence from the reference policy that was charged to their
+                scores, in nats, summed over tokens, without its coefficient; None where none is charged
     """
 
     batch: TokenBatch
     kept: np.ndarray
     advantages: np.ndarray
     kinds: GroupKinds
+    penalty: float | None
 
 
-def build_batch(samples: Sequence[Sample], config: AlgorithmConfig) -> Trainable:
-    """Advantages within groups, then one flat batch of every sample that has one. Raises `NothingToTrain`."""
-    rewards = np.array([np.nan if s.reward is None else s.reward for s in samples])
-    groups = np.array([s.group for s in samples], np.int32)
-    advantages, kinds = group_advantages(rewards, groups, config)
-    kept = np.flatnonzero(~np.isnan(advantages))
-    if not kept.size:
+def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBatch:
+    """One flat batch of every sample that has a score, without advantages.
+
+    Unless `train_on_truncated`, the mask leaves out responses that were cut at their longest. Raises `NothingToTrain`.
+    """
+    chosen = [samples[i] for i in _kept(samples)]
+    if not chosen:
         raise NothingToTrain(
             f"none of the {len(samples)} responses has a score: every verifier failed; see the failure counts, "
             "and lower reward.max_failure_share to stop earlier"
         )
-    chosen = [samples[i] for i in kept]
     response_lengths = np.array([len(s.response.token_ids) for s in chosen], np.int32)
     prompt_lengths = np.array([len(s.prompt.token_ids) for s in chosen], np.int32)
-    batch = TokenBatch(
+    takes_part = [train_on_truncated or not _truncated(s) for s in chosen]
+    return TokenBatch(
         tokens=_joined([part for s in chosen for part in (s.prompt.token_ids, s.response.token_ids)], np.int32),
         lengths=prompt_lengths + response_lengths,
         prompt_lengths=prompt_lengths,
-        groups=groups[kept],
+        groups=np.array([s.group for s in chosen], np.int32),
         behaviour_logprobs=_joined([s.response.logprobs for s in chosen], np.float32),
-        mask=np.ones(response_lengths.sum(), bool),
+        mask=np.repeat(takes_part, response_lengths),
         versions=_joined([_versions(s.response) for s in chosen], np.int32),
-        advantages=np.repeat(advantages[kept], response_lengths),
+        advantages=None,
         old_logprobs=None,
         reference_logprobs=None,
     )
-    return Trainable(batch, kept, advantages, kinds)
+
+
+def add_advantages(
+    samples: Sequence[Sample], batch: TokenBatch, algorithm: AlgorithmConfig, reference: ReferenceConfig
+) -> Trainable:
+    """`batch`, which was built of `samples`, with advantages from the scores of the groups.
+
+    Under reference.place = reward the score of a response is first lowered by coef times its tokens' divergence from
+    the reference policy, estimated from the log-probabilities it was drawn with; one advantage for all its tokens, as
+    ever, rather than one from each token on. Raises `RewardsNotBinary`.
+    """
+    kept = _kept(samples)
+    rewards = np.array([np.nan if s.reward is None else s.reward for s in samples])
+    groups = np.array([s.group for s in samples], np.int32)
+    advantages, kinds = group_advantages(rewards, groups, algorithm)
+    penalty = None
+    if reference.place == "reward":
+        if batch.reference_logprobs is None:
+            raise ValueError("the batch has not been scored under the reference policy")
+        tokens = divergences(batch.behaviour_logprobs, batch.reference_logprobs, reference.estimator)
+        owner = np.repeat(np.arange(kept.size), batch.response_lengths)
+        charged = np.bincount(owner, tokens, kept.size)
+        rewards[kept] -= reference.coef * charged
+        advantages, _ = group_advantages(rewards, groups, algorithm)
+        penalty = float(charged.mean())
+    of_tokens = np.repeat(advantages[kept], batch.response_lengths)
+    return Trainable(replace(batch, advantages=of_tokens), kept, advantages, kinds, penalty)
+
+
+def _kept(samples: Sequence[Sample]) -> np.ndarray:
+    return np.array([i for i, sample in enumerate(samples) if sample.reward is not None], np.int64)
+
+
+def _truncated(sample: Sample) -> bool:
+    return sample.response.finish_reason is FinishReason.LENGTH
 
 
 def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
@@ -87,11 +126,15 @@ def _versions(response: Response) -> np.ndarray:
     return np.repeat([span.version for span in response.versions], np.diff(starts))
 
 
-def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, kinds: GroupKinds) -> dict[str, float]:
-    """Rewards, verdict counts, group kinds and lengths. Means are over all responses, failures left out of rewards."""
+def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, trainable: Trainable) -> dict[str, float]:
+    """Rewards, verdict counts, group kinds, advantages and lengths.
+
+    Means are over all responses, failures left out of rewards; those of advantages over the responses that have one.
+    """
     scored = [s.reward for s in samples if s.reward is not None]
     lengths = np.array([len(s.response.token_ids) for s in samples])
-    truncated = sum(s.response.finish_reason is FinishReason.LENGTH for s in samples)
+    truncated = sum(_truncated(s) for s in samples)
+    kinds, advantages = trainable.kinds, trainable.advantages[trainable.kept].astype(np.float64)
     groups = kinds.mixed + kinds.all_right + kinds.all_wrong + kinds.all_equal + kinds.too_small
     row = {
         "reward/correct": counts.correct,
@@ -107,6 +150,10 @@ def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, kinds: Grou
         "response/length_max": int(lengths.max()),
         "response/truncated_share": truncated / len(samples),
         "tokens/generated": int(lengths.sum()),
+        "advantages/mean": float(advantages.mean()),
+        "advantages/std": float(advantages.std()),
+        "advantages/min": float(advantages.min()),
+        "advantages/max": float(advantages.max()),
     }
     row |= {f"reward/failed.{kind}": count for kind, count in counts.failures.items()}
     judged = counts.total - counts.failed
@@ -114,6 +161,12 @@ def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, kinds: Grou
         row["reward/accuracy"] = counts.correct / judged
     if scored:
         row["reward/mean"] = float(np.mean(scored))
+    if trainable.penalty is not None:
+        row["reward/kl_reference_mean"] = trainable.penalty
+    for name, is_right in (("correct", True), ("wrong", False)):
+        chosen = [len(s.response.token_ids) for s in samples if s.reward is not None and (s.reward == 1.0) == is_right]
+        if chosen:
+            row[f"response/length_{name}_mean"] = float(np.mean(chosen))
     return row
 
 
@@ -129,5 +182,5 @@ def token_metrics(batch: TokenBatch, logprobs: np.ndarray, entropies: np.ndarray
         "mismatch/logprob_abs_mean": float(gap.mean()),
         "mismatch/logprob_abs_max": float(gap.max()),
         "mismatch/prob_ratio_mean": float(np.exp(gap).mean()),
-        "tokens/trained": int(logprobs.size),
+        "tokens/trained": int(batch.mask.sum()),
     }

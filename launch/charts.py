@@ -23,7 +23,7 @@ from launch.run_folder import evaluations
 from launch.wording import OUTCOMES, Row
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3b82c4", "#e08a2e", "#3f9b5c", "#d1495b", "#8e6bbf", "#8a8f98"
-PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "#b9a13a", "#4fb3bf", "#c77dab")
+PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY, "#b9a13a", "#4fb3bf", "#c77dab", "#7a5c3e")
 INK = "#010203"  # stands for currentColor, which matplotlib cannot name
 MOST_PIECES = 300
 Series = list[tuple[str, str, str]]

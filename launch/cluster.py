@@ -19,7 +19,7 @@ import psutil
 import ray
 
 from launch.config import ConfigError, RunConfig
-from launch.placement import Group, Node, engine_group, lacks, rank_group, reserved, shared
+from launch.placement import Group, Node, engine_group, lacks, rank_group, reference_group, reserved, shared
 from launch.ray_job import address_to_join
 from launch.reaper import fate_shared
 from launch.stopping import kept_from_ray
@@ -33,16 +33,18 @@ CGROUPS = Path("/sys/fs/cgroup")
 class Shares:
     """What was decided about the machine or the cluster.
 
-    device           cpu or cuda
-    joined           whether the run is a guest on a cluster, where every actor asks for resources of its own
-    engine_threads   OpenMP threads of each engine
-    learner_threads  OpenMP threads of each learner rank
+    device             cpu or cuda
+    joined             whether the run is a guest on a cluster, where every actor asks for resources of its own
+    engine_threads     OpenMP threads of each engine
+    learner_threads    OpenMP threads of each learner rank
+    reference_threads  OpenMP threads of each reference actor
     """
 
     device: str
     joined: bool
     engine_threads: int
     learner_threads: int
+    reference_threads: int
 
 
 @contextmanager
@@ -177,15 +179,15 @@ def _quota(folder: Path) -> list[float]:
 def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner: bool = True) -> Shares:
     """Divide one machine, or settle what every actor asks of a cluster.
 
-    On one machine engines and learner take turns, so each group may use all cores; GPUs are not shared, and ConfigError
-    is raised where there are too few. A cluster may still grow, so there nothing is refused yet.
+    On one machine engines, learner and reference take turns, so each group may use all cores; GPUs are not shared, and
+    ConfigError is raised where there are too few. A cluster may still grow, so there nothing is refused yet.
     """
     device = config.cluster.device
     if device == "auto":
         device = "cuda" if any(node.gpus for node in nodes) else "cpu"
     if joined:
         threads = config.learner.threads or config.cluster.cpus_per_rank
-        return Shares(device, True, config.cluster.cpus_per_engine, threads)
+        return Shares(device, True, config.cluster.cpus_per_engine, threads, threads)
     wanted = groups(config, device) if with_learner else [engine_group(config, device)]
     problem = lacks(wanted, nodes) if device == "cuda" else ""
     if problem:
@@ -196,13 +198,15 @@ def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner:
         False,
         max(1, cores // config.rollout.engines),
         config.learner.threads or max(1, cores // config.learner.ranks),
+        config.learner.threads or max(1, cores // config.reference.actors),
     )
 
 
 def groups(config: RunConfig, device: str) -> list[Group]:
     """The actors of a training run that compute. Ranks come first, so that they get nodes of their own before the
     engines fill them up."""
-    return [rank_group(config, device), engine_group(config, device)]
+    found = [rank_group(config, device), engine_group(config, device), reference_group(config, device)]
+    return [group for group in found if group.count]
 
 
 def places(
@@ -224,10 +228,13 @@ def sentences(config: RunConfig, shares: Shares, nodes: Sequence[Node]) -> list[
     cores, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     what = f"Cluster of {len(nodes)} node{'s' * (len(nodes) != 1)}" if shares.joined else "Machine"
     each = "each on CPUs of its own" if shares.joined else "engines and learner take turns on the cores"
+    actors = config.reference.actors
+    reference = f"{actors} reference actors x {shares.reference_threads} threads, "
     lines = [
         f"{what}: {cores} cores, {gpus} GPUs; running on {shares.device}.",
         f"{config.rollout.engines} engines x {shares.engine_threads} threads, {config.learner.ranks} learner ranks x "
-        f"{shares.learner_threads} threads, {config.reward.workers} reward workers; {each}.",
+        f"{shares.learner_threads} threads, {reference if config.reference.place != 'none' else ''}"
+        f"{config.reward.workers} reward workers; {each}.",
     ]
     if shares.device == "cuda":
         lines.append("UNVERIFIED: the GPU path of this version has not been run on a GPU.")

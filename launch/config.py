@@ -20,6 +20,7 @@ from learner.config import (
     AlgorithmConfig,
     ClipConfig,
     CorrectionConfig,
+    EntropyConfig,
     LearnerConfig,
     OffPolicyConfig,
     ReferenceConfig,
@@ -93,6 +94,7 @@ class RunConfig:
     off_policy: OffPolicyConfig
     correction: CorrectionConfig
     reference: ReferenceConfig
+    entropy: EntropyConfig
     model: ModelConfig
     data: DataConfig
     reward: RewardConfig

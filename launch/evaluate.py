@@ -101,7 +101,7 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 logs = log_to_files(actors, folder.logs, limit_s)
                 model = config.model
                 path = model_folder(model.path)
-                if problem := model_missing(actors, path, limit_s):
+                if problem := model_missing("model.path", actors, path, limit_s):
                     raise StartFailed(problem)
                 calls = rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
                 wait_started(dict(zip(actors, calls, strict=True)), config.rollout.start_timeout_s, folder.logs)

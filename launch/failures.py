@@ -8,7 +8,10 @@ from launch.graph import StartFailed
 from launch.placement import ClusterTooSmall
 from launch.run_folder import RunFolderError
 from launch.verdicts import NothingJudged
+from learner.advantages import RewardsNotBinary
 from learner.group import LearnerFailed
+from learner.reference import ReferenceFailed
+from learner.staleness import TooStale
 from reward.policy import TooManyFailures
 from reward.verifiers import VerifierImportError
 from rollout.pool import RolloutFailed
@@ -21,9 +24,12 @@ FAILURES = (
     LearnerFailed,
     NothingJudged,
     NothingToTrain,
+    ReferenceFailed,
+    RewardsNotBinary,
     RolloutFailed,
     RunFolderError,
     StartFailed,
+    TooStale,
     TooManyFailures,
     VerifierImportError,
     ConnectionError,

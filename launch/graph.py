@@ -16,11 +16,15 @@ from launch.config import RunConfig
 from launch.logs import ActorLogs, log_reward_worker, log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import Place, fetch, here, model_missing, name_losses, new_folder, not_up, planned, where
-from launch.placement import ENGINES, RANKS
+from launch.placement import ENGINES, RANKS, REFERENCES
 from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
+from learner.reference import ReferenceGroup
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
+
+# What the actors of each group are called.
+ACTORS = {ENGINES: "engine", RANKS: "learner", REFERENCES: "reference"}
 
 
 class StartFailed(RuntimeError):
@@ -28,9 +32,10 @@ class StartFailed(RuntimeError):
 
 
 class Graph:
-    """Engines, reward workers and learner ranks. A context manager; leaving it ends every actor.
+    """Engines, reward workers, learner ranks and reference actors. A context manager; leaving it ends every actor.
 
-    canary  token ids of the prompts both sides score after every sync
+    canary     token ids of the prompts both sides score after every sync
+    reference  None where the run has no reference policy
     """
 
     def __init__(
@@ -46,7 +51,9 @@ class Graph:
         self._canary = canary
         self._logs = logs
         self._actor_logs = ActorLogs(logs, {})
-        self._nodes = planned("learner", places[RANKS]) | planned("engine", places[ENGINES])
+        self._nodes: dict[str, Place] = {}
+        for group, options in places.items():
+            self._nodes |= planned(ACTORS[group], options)
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
@@ -60,22 +67,40 @@ class Graph:
             shares.learner_threads,
             places[RANKS],
         )
+        self.reference: ReferenceGroup | None = None
+        if config.reference.place != "none":
+            self.reference = ReferenceGroup(
+                config.learner,
+                config.reference.actors,
+                config.off_policy.minibatches,
+                shares.device,
+                shares.reference_threads,
+                places[REFERENCES],
+            )
 
     def start(self, say: Callable[[str], None]) -> None:
         """Load the model everywhere, connect the weight transfer, and prove it with weight version 0."""
         config, model = self._config, self._config.model
-        engines = {f"engine-{i}": actor for i, actor in enumerate(self.rollout.actors)}
-        ranks = {f"learner-{i}": actor for i, actor in enumerate(self.learner.actors)}
+        engines = {f"{ACTORS[ENGINES]}-{i}": actor for i, actor in enumerate(self.rollout.actors)}
+        ranks = {f"{ACTORS[RANKS]}-{i}": actor for i, actor in enumerate(self.learner.actors)}
         judges = {f"reward-{i}": actor for i, actor in enumerate(self.reward.actors)}
+        references = {
+            f"{ACTORS[REFERENCES]}-{i}": actor
+            for i, actor in enumerate(self.reference.actors if self.reference else [])
+        }
         say("starting the actors")
         path = model_folder(model.path)
+        reference_path = model_folder(config.reference.path) if config.reference.path else path
         limit_s = config.cluster.start_timeout_s
         try:
-            problem = not_up(engines | ranks, self._nodes, limit_s)
+            problem = not_up(engines | ranks | references, self._nodes, limit_s)
             if not problem:
-                self._actor_logs = log_to_files(engines | ranks | judges, self._logs, limit_s)
+                everyone = engines | ranks | references | judges
+                self._actor_logs = log_to_files(everyone, self._logs, limit_s)
                 self._nodes |= self._actor_logs.places
-                problem = model_missing(engines | ranks, path, limit_s)
+                problem = model_missing("model.path", engines | ranks, path, limit_s)
+                setting = "reference.path" if config.reference.path else "model.path"
+                problem = problem or model_missing(setting, references, reference_path, limit_s)
         except ray.exceptions.GetTimeoutError:
             problem = f"not all actors came up in {limit_s:.0f} s; see {self._logs}, or raise cluster.start_timeout_s"
         except ray.exceptions.RayError as error:
@@ -84,9 +109,18 @@ class Graph:
             raise StartFailed(problem)
         calls = self.rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
         calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        if self.reference:
+            calls += self.reference.begin_start(
+                reference_path,
+                model.dtype,
+                model.trust_remote_code,
+                config.rollout.temperature,
+                config.reference.offload,
+            )
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
-        say(f"loading {model.name} into {len(engines)} engines and {len(ranks)} learner ranks")
-        wait_started(dict(zip([*engines, *ranks], calls, strict=True)), limit, self._logs)
+        parts = {"engines": engines, "learner ranks": ranks, "reference actors": references}
+        say(f"loading {model.name} into {', '.join(f'{len(part)} {name}' for name, part in parts.items() if part)}")
+        wait_started(dict(zip([*engines, *ranks, *references], calls, strict=True)), limit, self._logs)
         self.reward.wait_ready()
         say("sending the weights and checking the canary")
         self.learner.connect_engines(
@@ -140,6 +174,8 @@ class Graph:
         self.reward.close()
         self.rollout.close()
         self.learner.close()
+        if self.reference:
+            self.reference.close()
         self._actor_logs.collect()
 
     def __enter__(self) -> Self:

@@ -6,7 +6,21 @@ from typing import Any
 from launch.config import RunConfig
 
 CHOICES = {
-    "algorithm.estimator": ("grpo", "rloo"),
+    "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k"),
+    "algorithm.normalise": ("none", "group", "batch"),
+    "algorithm.surrogate": ("ppo", "cispo", "sapo", "ce_gppo"),
+    "algorithm.ratio": ("token", "sequence"),
+    "algorithm.denominator": ("tokens", "sequences", "prompts", "constant"),
+    "reference.place": ("none", "loss", "reward"),
+    "reference.estimator": ("k1", "k2", "k3"),
+    "correction.kind": (
+        "none",
+        "token_truncate",
+        "token_mask",
+        "sequence_truncate",
+        "sequence_mask",
+        "geometric_mask",
+    ),
     "model.width": (64, 96, 160),
     "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
@@ -14,6 +28,7 @@ CHOICES = {
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
+    "learner.optimizer": ("adamw", "sgd"),
     "learner.schedule": ("constant", "linear", "cosine"),
     "learner.attention": ("sdpa", "flex_attention", "flash_attention_2"),
     "cluster.kind": ("auto", "local", "ray"),
@@ -23,8 +38,11 @@ CHOICES = {
 }
 AT_LEAST_ONE = (
     "steps",
+    "algorithm.pass_k",
+    "algorithm.denominator_tokens",
     "off_policy.minibatches",
     "off_policy.epochs",
+    "reference.actors",
     "model.context_tokens",
     "reward.workers",
     "reward.children_per_worker",
@@ -39,8 +57,10 @@ AT_LEAST_ONE = (
     "rollout.bucket_bytes",
     "rollout.canary_prompts",
     "learner.ranks",
+    "learner.row_tokens",
     "learner.tokens_per_microbatch",
     "learner.logprob_chunk_tokens",
+    "learner.lora_rank",
     "learner.threads",
     "cluster.cpus_per_engine",
     "cluster.cpus_per_rank",
@@ -48,8 +68,11 @@ AT_LEAST_ONE = (
 )
 NOT_NEGATIVE = (
     "seed",
-    "learner.row_tokens",
     "algorithm.std_epsilon",
+    "algorithm.ce_gppo_low",
+    "algorithm.ce_gppo_high",
+    "off_policy.max_staleness",
+    "reference.coef",
     "data.heldout",
     "reward.max_failure_share",
     "rollout.top_k",
@@ -60,8 +83,13 @@ NOT_NEGATIVE = (
     "evaluation.top_k",
 )
 ABOVE_ZERO = (
+    "algorithm.cispo_cap",
+    "algorithm.sapo_temperature_positive",
+    "algorithm.sapo_temperature_negative",
     "clip.low",
     "clip.high",
+    "correction.low",
+    "correction.high",
     "reward.timeout_s",
     "reward.deadline_s",
     "rollout.temperature",
@@ -74,6 +102,7 @@ ABOVE_ZERO = (
     "learner.learning_rate",
     "learner.epsilon",
     "learner.max_grad_norm",
+    "learner.lora_alpha",
     "learner.start_timeout_s",
     "learner.deadline_s",
     "cluster.start_timeout_s",
@@ -87,12 +116,14 @@ AT_MOST_ONE = (
     "rollout.gpu_memory_utilization",
     "evaluation.top_p",
 )
+ABOVE_ONE = ("algorithm.dual_clip",)
 BELOW_ONE = ("learner.beta1", "learner.beta2")
 BOUNDS = (
     (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),
     (NOT_NEGATIVE, lambda value: value >= 0, "must not be negative"),
     (ABOVE_ZERO, lambda value: value > 0, "has to be above 0"),
     (AT_MOST_ONE, lambda value: value <= 1, "has to be at most 1"),
+    (ABOVE_ONE, lambda value: value > 1, "has to be above 1"),
     (BELOW_ONE, lambda value: 0 <= value < 1, "has to be from 0 to below 1"),
 )
 

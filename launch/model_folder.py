@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.config import ASSETS, ModelConfig
+from learner.config import ReferenceConfig
+from learner.head_support import transform_problem
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer (tokenizer.json or tokenizer.model)"
 CONTENTS = {
     "config.json": ("config.json",),
-    "tokenizer (tokenizer.json or tokenizer.model)": ("tokenizer.json", "tokenizer.model"),
+    TOKENIZER: ("tokenizer.json", "tokenizer.model"),
     "weights (*.safetensors)": ("*.safetensors",),
 }
 
@@ -36,11 +39,41 @@ def problems(model: ModelConfig) -> Iterator[str]:
     except FileNotFoundError:
         yield _absent(model)
         return
-    for what, patterns in CONTENTS.items():
+    yield from _lacking("model.path", folder, CONTENTS)
+
+
+def reference_problems(reference: ReferenceConfig) -> Iterator[str]:
+    """A sentence for each reason why the reference policy cannot be loaded from a folder of its own."""
+    if reference.path is None:
+        return
+    try:
+        folder = Path(model_folder(reference.path))
+    except FileNotFoundError as error:
+        yield f"reference.path: {error}."
+        return
+    needed = {what: patterns for what, patterns in CONTENTS.items() if what != TOKENIZER}
+    yield from _lacking("reference.path", folder, needed)
+
+
+def _lacking(setting: str, folder: Path, contents: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    for what, patterns in contents.items():
         if not any(any(folder.glob(pattern)) for pattern in patterns):
-            yield f"model.path: {folder} has no {what}."
+            yield f"{setting}: {folder} has no {what}."
     if missing := _missing_shards(folder):
-        yield f"model.path: {folder} lacks {len(missing)} of the files in its {INDEX}, {missing[0]} first."
+        yield f"{setting}: {folder} lacks {len(missing)} of the files in its {INDEX}, {missing[0]} first."
+    yield from _unsupported(setting, folder / "config.json")
+
+
+def _unsupported(setting: str, file: Path) -> Iterator[str]:
+    if not file.is_file():
+        return
+    try:
+        settings = json.loads(file.read_text())
+    except ValueError as error:
+        yield f"{setting}: {file} is not JSON: {error}."
+        return
+    if problem := transform_problem(settings):
+        yield f"{setting}: the model in {file.parent} {problem}; choose another model."
 
 
 def _absent(model: ModelConfig) -> str:

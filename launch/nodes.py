@@ -111,8 +111,11 @@ def _there(place: Place, function: Any) -> Any:
     return task.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
 
 
-def model_missing(actors: Mapping[str, Any], path: str, timeout_s: float) -> str:
-    """A sentence that names the nodes of `actors` without the model folder `path`; "" where all have it."""
+def model_missing(setting: str, actors: Mapping[str, Any], path: str, timeout_s: float) -> str:
+    """A sentence that names the nodes of `actors` without the model folder `path`; "" where all have it.
+
+    setting  the one that says where the model is
+    """
     places = where(actors, timeout_s)
     calls = [actor.__ray_call__.remote(_has_model, path) for actor in actors.values()]
     found = dict(zip(actors, ray.get(calls, timeout=timeout_s), strict=True))
@@ -123,7 +126,7 @@ def model_missing(actors: Mapping[str, Any], path: str, timeout_s: float) -> str
     if not lacking:
         return ""
     nodes = ", ".join(f"{address} ({', '.join(names)})" for address, names in lacking.items())
-    return f"model.path={path} is not on node {nodes}: copy it there, or give a folder that all nodes share"
+    return f"{setting}={path} is not on node {nodes}: copy it there, or give a folder that all nodes share"
 
 
 def _has_model(_actor: Any, path: str) -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PHASES = ("generate", "verify", "advantages", "old_logprobs", "update", "sync", "evaluate", "save")
+PHASES = ("generate", "verify", "reference", "advantages", "old_logprobs", "update", "sync", "evaluate", "save")
 TIME_METRICS = tuple(f"time/{phase}_s" for phase in (*PHASES, "other"))
 
 

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from launch.config import RunConfig
 
-ENGINES, RANKS = "engines", "learner ranks"
+ENGINES, RANKS, REFERENCES = "engines", "learner ranks", "reference actors"
 POLL_S = 1.0
 # Fills a node before it takes the next one: ranks talk to each other at every update. Spills over instead of failing.
 STRATEGY = "PACK"
@@ -59,6 +59,13 @@ def rank_group(config: RunConfig, device: str) -> Group:
     """The learner ranks of a run."""
     gpus = 1 if device == "cuda" else 0
     return Group(RANKS, config.learner.ranks, config.cluster.cpus_per_rank, gpus, "learner.ranks")
+
+
+def reference_group(config: RunConfig, device: str) -> Group:
+    """The reference actors of a run, each of the size of a learner rank; none where it has no reference policy."""
+    count = config.reference.actors if config.reference.place != "none" else 0
+    gpus = 1 if device == "cuda" else 0
+    return Group(REFERENCES, count, config.cluster.cpus_per_rank, gpus, "reference.actors")
 
 
 def lacks(groups: Sequence[Group], nodes: Sequence[Node]) -> str:

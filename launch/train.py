@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from launch.batch import Sample, build_batch, sample_metrics, token_metrics
+from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
 from launch.verdicts import verify
+from learner.staleness import staleness
 from reward.policy import apply_failure_policy, count_outcomes
 from rollout.types import Sampling
 
@@ -36,18 +37,28 @@ def train(config: RunConfig) -> dict[str, Any]:
                 rewards = apply_failure_policy(verdicts, config.reward.on_failure, config.reward.max_failure_share)
             with phases("advantages"):
                 samples = Sample.of_groups(prompts, groups, rewards)
-                trainable = build_batch(samples, config.algorithm)
+                batch = build_batch(samples, config.algorithm.train_on_truncated)
+            with phases("reference"):
+                if graph.reference:
+                    batch = replace(batch, reference_logprobs=graph.reference.score(batch))
+            with phases("advantages"):
+                trainable = add_advantages(samples, batch, config.algorithm, config.reference)
+                batch = trainable.batch
             with phases("old_logprobs"):
-                logprobs, entropies = graph.learner.score(trainable.batch)
+                # A single update finds them in its own forward pass.
+                scores = graph.learner.score(batch) if config.off_policy.updates_per_rollout > 1 else None
+                batch = replace(batch, old_logprobs=scores[0]) if scores else batch
             with phases("update"):
-                batch = replace(trainable.batch, old_logprobs=logprobs)
-                row = graph.learner.update(batch, step - 1).metrics
+                row = staleness(batch.versions, step - 1, config.off_policy.max_staleness)
+                updated = graph.learner.update(batch, step - 1)
+                row |= updated.metrics
             with phases("sync"):
                 row |= graph.sync(step)
             if run.evaluation_due(step):
                 row |= run.evaluate()
             with phases("save"):
-                row |= sample_metrics(samples, count_outcomes(verdicts), trainable.kinds)
+                logprobs, entropies = scores or updated.scores
+                row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
                 row |= token_metrics(batch, logprobs, entropies)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))

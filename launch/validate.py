@@ -11,11 +11,12 @@ from pathlib import Path
 from launch.config import ConfigError, RunConfig
 from launch.limits import beyond_limits
 from launch.loggers import problems as logger_problems
-from launch.model_folder import problems
+from launch.model_folder import problems, reference_problems
 from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
+from launch.validate_method import method_problems
 
-GROUP_RELATIVE = ("grpo", "rloo")
+GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
     """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
-    fits = [] if beyond else [*_batches(config), *_tokens(config)]
+    fits = [] if beyond else [*method_problems(config), *_batches(config), *_tokens(config)]
     return [
         *beyond,
         *fits,
@@ -60,6 +61,8 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_attention(config),
         *_cluster(config),
         *problems(config.model),
+        *reference_problems(config.reference),
+        *_adapters(config),
         *evaluation_problems(config.data),
         *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
         *(logger_problems(config.logger) if training else []),
@@ -198,6 +201,14 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     size = config.rollout.tensor_parallel_size
     if config.cluster.device == "cpu" and size > 1:
         yield f"rollout.tensor_parallel_size = {size} spreads an engine over GPUs, and cluster.device is cpu; give 1."
+
+
+def _adapters(config: RunConfig) -> Iterator[str]:
+    learner = config.learner
+    if learner.lora_rank is not None and learner.lora_alpha is None:
+        yield f"learner.lora_alpha is needed with learner.lora_rank = {learner.lora_rank}."
+    if learner.lora_rank is None and learner.lora_alpha is not None:
+        yield f"learner.lora_alpha = {learner.lora_alpha} is without effect unless learner.lora_rank is given."
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -1,4 +1,8 @@
-"""Log-probability and exact entropy straight from hidden states, without ever holding [tokens, vocabulary] logits.
+"""Log-probability, exact entropy and log-sum-exp straight from hidden states, never with all logits at once.
+
+The logits are made tile by tile, once in the forward and once more in the backward pass. A tile is a chunk of tokens by
+a part of the vocabulary, and the online recurrence of the softmax joins the parts, so that the weight's gradient is
+written once, part after part, and the elementwise work stays in the cache.
 
 The function replaces the LM head's own `forward`, so that ZeRO-3's hooks, which gather the weight around that module,
 still fire.
@@ -10,67 +14,187 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+
+from learner.head_support import check_head
+
+# Logits in a tile. Smaller ones starve the matrix products, larger ones leave the cache (CPU) or fill the memory (GPU).
+TILE_LOGITS = {"cpu": 2**21, "cuda": 2**25}
+
+
+def linear_logprob_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float, chunk_tokens: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of z = hidden @ weight.T / temperature: each target's log-softmax, the exact entropy in nats, the log-sum-exp.
+
+    hidden        [tokens, width]; weight [vocabulary, width], same dtype; targets int64 [tokens]
+    chunk_tokens  most tokens in a tile; how many tokens of the vocabulary go with them follows from TILE_LOGITS
+    returns       three float32 [tokens] (float64 where hidden is), all with first derivatives to hidden and weight:
+                  d logp_y / dz_v = 1[v = y] - p_v,  d H / dz_v = -p_v (ln p_v + H),  d lse / dz_v = p_v
+
+    Below float32 the products are accumulated in float32 and rounded to the inputs' dtype, as the head's own forward
+    does; everything between them is float32. Raises ValueError where shapes, dtypes or targets do not fit.
+    """
+    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1] or targets.shape != hidden.shape[:1]:
+        raise ValueError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)}")
+    if hidden.dtype != weight.dtype:
+        raise ValueError(f"the hidden states are {hidden.dtype}, but the LM head's weight is {weight.dtype}")
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
+        raise ValueError(f"targets from {targets.min()} to {targets.max()} do not fit a vocabulary of {len(weight)}")
+    return _LinearLogprobEntropy.apply(hidden, weight, targets, temperature, chunk_tokens)
 
 
 class _LinearLogprobEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, chunk_tokens):
-        logprobs = hidden.new_empty(len(targets), dtype=_exact(hidden.dtype))
-        entropies = torch.empty_like(logprobs)
-        log_normalisers = torch.empty_like(logprobs)
-        for rows in _chunks(len(targets), chunk_tokens):
-            logits = _logits(hidden[rows], weight, temperature)
-            lse = logits.logsumexp(-1)
-            logprobs[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - lse
-            # H = lse - E[z], taken over z - lse so that large logits lose no digits.
-            logits -= lse[:, None]
-            entropies[rows] = -(logits.exp() * logits).sum(-1)
-            log_normalisers[rows] = lse
-        ctx.save_for_backward(hidden, weight, targets, log_normalisers, entropies)
+        tiles = _Tiles(hidden, weight, chunk_tokens)
+        # Of the logits x before temperature, row by row: the running maximum M, s = sum of e^((x - M) / T), and
+        # q = sum of (x - M) e^((x - M) / T). M is taken off before the division, so that large logits lose no digits;
+        # it starts finite because 0 * inf is nan.
+        peak = hidden.new_full((len(hidden),), torch.finfo(tiles.dtype).min, dtype=tiles.dtype)
+        total, moment, target = torch.zeros_like(peak), torch.zeros_like(peak), torch.zeros_like(peak)
+        for rows in tiles.rows:
+            for columns in tiles.columns:
+                logits, powers = tiles.logits(rows, columns)
+                index, inside = _within(targets[rows], columns)
+                target[rows] = torch.where(inside, logits.gather(1, index).squeeze(1), target[rows])
+                top = torch.maximum(peak[rows], logits.amax(-1))
+                _exponentials(logits, top, temperature, powers)
+                fall = peak[rows] - top
+                rescale = (fall / temperature).exp()
+                moment[rows] = rescale * (moment[rows] + fall * total[rows])
+                total[rows] = rescale * total[rows] + powers.sum(-1)
+                moment[rows] += powers.mul_(logits).sum(-1)
+                peak[rows] = top
+        log_total = total.log()
+        logprobs = (target - peak) / temperature - log_total
+        # Neither term of H = ln s - q / (s T) lowers it, so no digits cancel.
+        entropies = log_total - moment / (total * temperature)
+        ctx.save_for_backward(hidden, weight, targets, peak, log_total, logprobs, entropies)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
-        return logprobs, entropies
+        ctx.set_materialize_grads(False)
+        return logprobs, entropies, peak / temperature + log_total
 
     @staticmethod
-    def backward(ctx, grad_logprobs, grad_entropies):
-        hidden, weight, targets, log_normalisers, entropies = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=_exact(weight.dtype))
-        for rows in _chunks(len(targets), ctx.chunk_tokens):
-            logp = _logits(hidden[rows], weight, ctx.temperature) - log_normalisers[rows, None]
-            p = logp.exp()
-            # d logp_y / dz_j = 1[j = y] - p_j  and  dH / dz_j = -p_j (log p_j + H)
-            grad = -p * (grad_logprobs[rows, None] + grad_entropies[rows, None] * (logp + entropies[rows, None]))
-            grad.scatter_add_(-1, targets[rows, None], grad_logprobs[rows, None])
-            grad /= ctx.temperature
-            grad = grad.to(weight.dtype)
-            grad_hidden[rows] = grad @ weight
-            grad_weight += grad.T @ hidden[rows]
-        return grad_hidden, grad_weight.to(weight.dtype), None, None, None
+    @once_differentiable
+    def backward(ctx, grad_logprobs, grad_entropies, grad_lse):
+        hidden, weight, targets, peak, log_total, logprobs, entropies = ctx.saved_tensors
+        if grad_entropies is not None and not grad_entropies.any():
+            grad_entropies = None  # zeros come from a loss without entropy that took its log-probs out of a stack
+        # The gradient at a logit is e^((x - M) / T) (offset + slope (x - M)), apart from that at the target.
+        offset, at_target = torch.zeros_like(peak), torch.zeros_like(peak)
+        if grad_logprobs is not None:
+            offset -= grad_logprobs
+            at_target -= grad_logprobs * logprobs.expm1()
+        if grad_lse is not None:
+            offset += grad_lse
+            at_target += grad_lse * logprobs.exp()
+        scale = (-log_total).exp() / ctx.temperature
+        slope = None
+        if grad_entropies is not None:
+            offset -= grad_entropies * (entropies - log_total)
+            at_target -= grad_entropies * logprobs.exp() * (logprobs + entropies)
+            slope = (-grad_entropies * scale / ctx.temperature)[:, None]
+        offset = (offset * scale)[:, None]
+        at_target /= ctx.temperature
+
+        tiles = _Tiles(hidden, weight, ctx.chunk_tokens)
+        grad_hidden = torch.zeros_like(hidden, dtype=tiles.dtype) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        if grad_weight is not None and not len(hidden):
+            grad_weight.zero_()
+        for columns in tiles.columns:
+            part = tiles.weight_part(columns) if grad_weight is not None and len(tiles.rows) > 1 else None
+            for rows in tiles.rows:
+                logits, powers = tiles.logits(rows, columns)
+                _exponentials(logits, peak[rows], ctx.temperature, powers)
+                if slope is None:
+                    grad = powers.mul_(offset[rows])
+                else:
+                    torch.addcmul(offset[rows], logits, slope[rows], out=logits)
+                    grad = powers.mul_(logits)
+                index, inside = _within(targets[rows], columns)
+                there = torch.where(inside, at_target[rows], grad.gather(1, index).squeeze(1))
+                grad = tiles.rounded(grad.scatter_(1, index, there[:, None]))
+                if grad_hidden is not None:
+                    _add_product(grad_hidden[rows], grad, weight[columns])
+                if part is not None:
+                    _add_product(part, grad.T, hidden[rows])
+                elif grad_weight is not None:
+                    torch.mm(grad.T, hidden[rows], out=grad_weight[columns])
+            if grad_weight is not None and part is not None:
+                grad_weight[columns] = part
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None, None
 
 
-def _chunks(total: int, size: int) -> list[slice]:
+class _Tiles:
+    """How tokens and vocabulary are cut, and the buffers that all tiles share.
+
+    rows, columns  slices of the tokens and of the vocabulary
+    dtype          that of everything between the matrix products
+    """
+
+    def __init__(self, hidden: torch.Tensor, weight: torch.Tensor, chunk_tokens: int):
+        tokens, vocabulary = len(hidden), len(weight)
+        height = max(1, min(tokens, chunk_tokens))
+        width = max(1, min(vocabulary, TILE_LOGITS[hidden.device.type] // height))
+        self.rows, self.columns = _slices(tokens, height), _slices(vocabulary, width)
+        self.dtype = torch.promote_types(hidden.dtype, torch.float32)
+        self._hidden, self._weight = hidden, weight
+        self._logits, self._powers = hidden.new_empty((2, height * width), dtype=self.dtype)
+        self._products = self._logits if hidden.dtype == self.dtype else hidden.new_empty(height * width)
+        self._part: torch.Tensor | None = None
+
+    def logits(self, rows: slice, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of a tile, before temperature, and a buffer of the same shape; valid until the next tile."""
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        logits, powers, products = (_shaped(each, shape) for each in (self._logits, self._powers, self._products))
+        torch.mm(self._hidden[rows], self._weight[columns].T, out=products)
+        if self._products is not self._logits:
+            logits.copy_(products)
+        return logits, powers
+
+    def rounded(self, tile: torch.Tensor) -> torch.Tensor:
+        """A tile in the dtype of the matrix products."""
+        if self._products is self._logits:
+            return tile
+        return _shaped(self._products, tuple(tile.shape)).copy_(tile)
+
+    def weight_part(self, columns: slice) -> torch.Tensor:
+        """Zeros where the weight's gradient to a part of the vocabulary adds up over chunks of tokens."""
+        if self._part is None:
+            self._part = torch.empty_like(self._weight[self.columns[0]], dtype=self.dtype)
+        return self._part[: columns.stop - columns.start].zero_()
+
+
+def _slices(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _logits(hidden: torch.Tensor, weight: torch.Tensor, temperature: float) -> torch.Tensor:
-    return (hidden @ weight.T).to(_exact(hidden.dtype)) / temperature
+def _shaped(buffer: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return buffer[: shape[0] * shape[1]].view(shape)
 
 
-def _exact(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+def _exponentials(logits: torch.Tensor, peak: torch.Tensor, temperature: float, out: torch.Tensor) -> None:
+    """Take each row's peak off the logits, in place, and write e^(logits / temperature) to `out`."""
+    logits.sub_(peak[:, None])
+    if temperature == 1:
+        torch.exp(logits, out=out)
+    else:
+        torch.mul(logits, 1 / temperature, out=out).exp_()
 
 
-def linear_logprob_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float, chunk_tokens: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of softmax(hidden @ weight.T / temperature): the log-probability of each target, and the exact entropy in nats.
+def _within(targets: torch.Tensor, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Column of each target in a tile, int64 [rows, 1], and whether it is there, bool [rows]; any column where not."""
+    inside = (targets >= columns.start) & (targets < columns.stop)
+    return targets.clamp(columns.start, columns.stop - 1)[:, None] - columns.start, inside
 
-    hidden   [tokens, width]; weight [vocabulary, width], same dtype; targets int64 [tokens]
-    returns  two float32 [tokens] (float64 where hidden is), both with gradients to hidden and weight
-    """
-    if hidden.ndim != 2 or weight.ndim != 2 or targets.shape != hidden.shape[:1]:
-        raise ValueError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)}")
-    return _LinearLogprobEntropy.apply(hidden, weight, targets, temperature, chunk_tokens)
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
 
 
 @dataclass
@@ -86,10 +210,13 @@ class TargetTokens:
 
 
 class ScoringHead:
-    """Takes the place of an `nn.Linear` LM head's forward; returns [2, selected] log-probs and entropies."""
+    """Takes the place of an `nn.Linear` LM head's forward; returns [2, selected] log-probs and entropies.
+
+    Raises TypeError where the head is more than a product with its weight.
+    """
 
     def __init__(self, head: nn.Linear, temperature: float, chunk_tokens: int):
-        _check_supported(head)
+        check_head(head)
         self.request: TargetTokens | None = None
         self._temperature = temperature
         self._chunk_tokens = chunk_tokens
@@ -111,12 +238,7 @@ class ScoringHead:
             raise RuntimeError("the head was called without target tokens")
         request, self.request = self.request, None
         selected = hidden.reshape(-1, hidden.shape[-1])[request.positions]
-        both = linear_logprob_entropy(
+        logprobs, entropies, _ = linear_logprob_entropy(
             selected, self._head.weight, request.targets, self._temperature, self._chunk_tokens
         )
-        return torch.stack(both)
-
-
-def _check_supported(head: nn.Module) -> None:
-    if type(head) is not nn.Linear or head.bias is not None:
-        raise TypeError(f"the fused LM head supports a plain nn.Linear without bias, not {head}")
+        return torch.stack((logprobs, entropies))

@@ -39,6 +39,13 @@ class Updated:
     logprobs: np.ndarray | None
     entropies: np.ndarray | None
 
+    @property
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probs and entropies, of a batch that came without the former."""
+        if self.logprobs is None or self.entropies is None:
+            raise ValueError("the batch had been scored before it was trained on")
+        return self.logprobs, self.entropies
+
 
 class LearnerGroup:
     """DeepSpeed ranks as Ray actors. Every call runs on all ranks at once and has a deadline."""

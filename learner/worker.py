@@ -45,6 +45,7 @@ class LearnerWorker:
         import torch
 
         from learner.deepspeed_adapter import DeepSpeedModel, join_group
+        from learner.head_support import check_model
         from learner.planning import PassLimits
         from learner.policy import Policy
 
@@ -54,6 +55,7 @@ class LearnerWorker:
             use_reachable_interface(ray.util.get_node_ip_address())
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
+        check_model(self.model.model)
         limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective

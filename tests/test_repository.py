@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from benchmarks import learner
 from benchmarks.step import figures
 from launch.phases import PHASES
 
@@ -50,3 +51,15 @@ def test_step_benchmark_takes_medians_after_the_warm_up_and_shares_add_up():
     assert found["generated_tokens_per_s"] == 50.0
     assert abs(sum(value for key, value in found.items() if key.startswith("share_")) - 1.0) < 1e-9
     assert found["memory_bytes"] == 5
+
+
+def test_learner_benchmark_takes_medians_and_the_ratio_of_neighbouring_steps():
+    def steps(*seconds: float) -> list[dict[str, float]]:
+        return [{"seconds": s, "cpu_s": s / 2, "passes": 3, "padding_efficiency": 0.9} for s in seconds]
+
+    found = learner.figures({"entrain": steps(1, 2, 5), "trl": steps(3, 4, 5)}, response_tokens=10)
+    assert found["entrain_step_s"] == 2
+    assert found["trl_trained_tokens_per_s"] == 2.5
+    assert (found["ratio_min"], found["ratio"], found["ratio_max"]) == (1, 2, 3)
+    assert found["ratio_cpu"] == 2
+    assert "ratio" not in learner.figures({"entrain": steps(1)}, response_tokens=10)

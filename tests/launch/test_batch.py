@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from launch.batch import NothingToTrain, Sample, build_batch, sample_metrics, token_metrics
+from launch.batch import NothingToTrain, Sample, add_advantages, build_batch, sample_metrics, token_metrics
+from launch.config import compose
 from learner.advantages import GroupKinds
-from learner.config import AlgorithmConfig
 from reward.policy import OutcomeCounts
 from reward.types import FailureKind
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
-DR_GRPO = AlgorithmConfig(estimator="grpo", normalise_by_std=False, std_epsilon=0.0)
+CONFIG = compose(["algorithm=dr_grpo"])
+CHARGED = replace(CONFIG.reference, place="reward", coef=0.5, estimator="k1")
 
 
 def prompt(uid, tokens):
@@ -45,7 +46,8 @@ SAMPLES = Sample.of_groups(
     ],
     [None, 1.0, 0.0, 0.5],
 )
-TRAINABLE = build_batch(SAMPLES, DR_GRPO)
+BATCH = build_batch(SAMPLES, train_on_truncated=True)
+TRAINABLE = add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CONFIG.reference)
 
 
 def test_samples_are_numbered_by_prompt():
@@ -68,7 +70,8 @@ def test_the_batch_is_flat_and_leaves_out_what_has_no_score():
     assert batch.groups.tolist() == [0, 0, 1]
     assert batch.behaviour_logprobs.tolist() == [-0.5, -1, -2, -3, -5, -6]
     assert batch.versions.tolist() == [0, 4, 4, 5, 0, 0]
-    assert batch.old_logprobs is None
+    assert batch.mask.tolist() == [True] * 6
+    assert BATCH.advantages is batch.old_logprobs is batch.reference_logprobs is None
     assert batch.tokens.dtype == batch.lengths.dtype == batch.groups.dtype == batch.versions.dtype == np.int32
     assert batch.behaviour_logprobs.dtype == batch.advantages.dtype == np.float32
 
@@ -79,9 +82,48 @@ def test_every_token_carries_the_advantage_of_its_sample():
     assert TRAINABLE.kinds == GroupKinds(mixed=1, all_right=0, all_wrong=0, all_equal=0, too_small=1)
 
 
+def test_truncated_responses_may_be_left_out_of_the_loss_but_not_of_their_group():
+    batch = build_batch(SAMPLES, train_on_truncated=False)
+    assert batch.mask.tolist() == [True] * 4 + [False] * 2
+    assert batch.tokens.tolist() == BATCH.tokens.tolist()
+    trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, CONFIG.reference)
+    np.testing.assert_array_equal(trainable.advantages, TRAINABLE.advantages)
+    assert token_metrics(batch, batch.behaviour_logprobs, np.zeros(6, np.float32))["tokens/trained"] == 4
+
+
+def test_divergence_from_the_reference_is_charged_to_the_score():
+    # log pi - log pi_ref is 1 for the first response, and 2, 0 and -3 for the tokens of the second.
+    reference = BATCH.behaviour_logprobs - np.array([1, 2, 0, -3, 0, 0], np.float32)
+    batch = replace(BATCH, reference_logprobs=reference)
+    trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, CHARGED)
+    # 1 - 0.5 · 1 = 0.5 and 0 - 0.5 · (-1) = 0.5: what the verifier saw is gone, and the kinds are still its own.
+    np.testing.assert_array_equal(trainable.advantages, [np.nan, 0, 0, 0])
+    assert trainable.kinds == TRAINABLE.kinds
+    assert trainable.penalty == pytest.approx((1 - 1 + 0) / 3)
+    # k2 of the same: 1/2, and (4 + 9)/2; scores 0.75 and -3.25.
+    trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, replace(CHARGED, estimator="k2"))
+    np.testing.assert_allclose(trainable.advantages, [np.nan, 2, -2, 0])
+    assert trainable.batch.advantages.tolist() == [2, -2, -2, -2, 0, 0]
+    counts = OutcomeCounts(correct=1, wrong=1, unparsable=1, failures={FailureKind.TIMEOUT: 1})
+    row = sample_metrics(SAMPLES, counts, trainable)
+    assert (row["reward/kl_reference_mean"], row["reward/mean"]) == (pytest.approx(7 / 3), 0.5)
+
+
+def test_a_reference_in_the_loss_leaves_scores_alone():
+    batch = replace(BATCH, reference_logprobs=BATCH.behaviour_logprobs - 1)
+    trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, replace(CHARGED, place="loss"))
+    np.testing.assert_array_equal(trainable.advantages, TRAINABLE.advantages)
+    assert trainable.penalty is None
+
+
+def test_a_charge_without_a_reference_is_a_mistake():
+    with pytest.raises(ValueError, match="not been scored under the reference policy"):
+        add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CHARGED)
+
+
 def test_figures_about_samples():
     counts = OutcomeCounts(correct=1, wrong=1, unparsable=1, failures={FailureKind.TIMEOUT: 1})
-    row = sample_metrics(SAMPLES, counts, TRAINABLE.kinds)
+    row = sample_metrics(SAMPLES, counts, TRAINABLE)
     assert row == {
         "reward/correct": 1,
         "reward/wrong": 1,
@@ -99,13 +141,19 @@ def test_figures_about_samples():
         "response/length_max": 3,
         "response/truncated_share": 0.25,
         "tokens/generated": 7,
+        "response/length_correct_mean": 1.0,
+        "response/length_wrong_mean": 2.5,
+        "advantages/mean": 0.0,
+        "advantages/std": pytest.approx(np.sqrt(0.5 / 3)),
+        "advantages/min": -0.5,
+        "advantages/max": 0.5,
     }
 
 
 def test_without_verdicts_there_is_no_accuracy_and_no_mean():
     counts = OutcomeCounts(correct=0, wrong=0, unparsable=0, failures={FailureKind.CRASH: 4})
-    row = sample_metrics([replace(s, reward=None) for s in SAMPLES], counts, TRAINABLE.kinds)
-    assert not {"reward/accuracy", "reward/mean"} & row.keys()
+    row = sample_metrics([replace(s, reward=None) for s in SAMPLES], counts, TRAINABLE)
+    assert not {"reward/accuracy", "reward/mean", "response/length_correct_mean"} & row.keys()
 
 
 def test_figures_about_tokens():
@@ -126,4 +174,4 @@ def test_figures_about_tokens():
 def test_a_step_without_any_score_is_an_error_in_words():
     unscored = [replace(sample, reward=None) for sample in SAMPLES]
     with pytest.raises(NothingToTrain, match="none of the 4 responses has a score"):
-        build_batch(unscored, DR_GRPO)
+        build_batch(unscored, train_on_truncated=True)

@@ -11,9 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.cluster import cgroup_quotas, cores_here, divide, no_answer, offer_token, refusal, sentences, usable_cores
+from launch.cluster import (
+    cgroup_quotas,
+    cores_here,
+    divide,
+    groups,
+    no_answer,
+    offer_token,
+    refusal,
+    sentences,
+    usable_cores,
+)
 from launch.config import ConfigError, compose
-from launch.placement import Node
+from launch.placement import ENGINES, RANKS, REFERENCES, Node
 from launch.ray_job import JOB_MARK, address_to_join, output_root
 
 MACHINE = [Node("0", "10.0.0.1", 8, 0)]
@@ -84,6 +94,18 @@ def test_what_was_decided_is_said_in_two_lines():
         "Cluster of 3 nodes: 24 cores, 0 GPUs; running on cpu.",
         "2 engines x 1 threads, 3 learner ranks x 2 threads, 1 reward workers; each on CPUs of its own.",
     ]
+
+
+def test_the_reference_takes_its_turn_too():
+    referred = config("reference=loss", "reference.actors=2")
+    assert [group.name for group in groups(referred, "cpu")] == [RANKS, ENGINES, REFERENCES]
+    assert [group.name for group in groups(config(), "cpu")] == [RANKS, ENGINES]
+    shares = divide(referred, MACHINE, joined=False)
+    assert shares.reference_threads == 4
+    decided = sentences(referred, shares, MACHINE)[1]
+    assert "3 learner ranks x 2 threads, 2 reference actors x 4 threads, 1 reward workers" in decided
+    assert divide(config("reference=loss", "learner.threads=5"), MACHINE, joined=False).reference_threads == 5
+    assert divide(config("reference=loss", "cluster.cpus_per_rank=3"), MACHINE, joined=True).reference_threads == 3
 
 
 def test_too_few_gpus_on_one_machine_are_refused_at_once():

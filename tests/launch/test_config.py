@@ -114,7 +114,7 @@ def dataclasses_within(kind):
 
 def test_dataclasses_are_frozen_and_hold_no_defaults():
     kinds = set(dataclasses_within(RunConfig))
-    assert len(kinds) == 14
+    assert len(kinds) == 17
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
@@ -148,6 +148,38 @@ def test_the_default_is_the_laboratory_job():
     assert (config.clip.low, config.clip.high) == (0.2, 0.2)
     assert (config.learner.ranks, config.learner.zero_stage) == (2, 1)
     assert Path(config.model.path) == ROOT / "launch" / "assets" / "laboratory" / "96"
+
+
+ALGORITHMS = [option for group, option in OPTIONS if group == "algorithm"]
+
+
+@pytest.mark.parametrize("option", ALGORITHMS)
+def test_thresholds_are_part_of_a_method_and_the_command_line_has_the_last_word(option):
+    own = {"dapo": "higher", "gspo": "gspo", "cispo": "none", "sapo": "none"}.get(option, "ppo")
+    config = compose([f"algorithm={option}"])
+    assert (config.clip.low, config.clip.high) == tuple(settings_of(CONF / "clip" / f"{own}.yaml").values())
+    for given in ([f"algorithm={option}", "clip=tighter"], ["clip=tighter", f"algorithm={option}"]):
+        assert (compose(given).clip.low, compose(given).clip.high) == (0.12, 0.2)
+    assert compose([f"algorithm={option}", "clip.high=0.7"]).clip.high == 0.7
+
+
+@pytest.mark.parametrize("group", ["algorithm", "clip", "correction", "reference"])
+def test_a_setting_has_one_help_text_in_all_options_of_its_group(group):
+    texts: dict[str, set] = {}
+    for file in (CONF / group).glob("*.yaml"):
+        comment: list[str] = []
+        for line in file.read_text().splitlines():
+            if match := re.match(r"(\w+):", line):
+                if match[1] != "defaults":
+                    texts.setdefault(match[1], set()).add(" ".join(comment))
+                comment = []
+            elif line.startswith("#"):
+                comment.append(line)
+            else:
+                comment = []
+    # What an option says of itself stands above its defaults, or where it has none above its first setting.
+    repeated = {key: {min(found, key=len) in text for text in found} for key, found in texts.items()}
+    assert all(same == {True} for same in repeated.values()), repeated
 
 
 def test_laboratory_data_agrees_with_the_corpus_the_model_was_supervised_on():
@@ -214,7 +246,8 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
         ),
         (
             "clip=higer",
-            "clip=higer does not exist; did you mean clip=higher? Options: higher, lower, none, open, ppo, tighter.",
+            "clip=higer does not exist; did you mean clip=higher? "
+            "Options: gspo, higher, lower, none, open, ppo, tighter.",
         ),
         (
             "clip.low=abc",

@@ -36,7 +36,7 @@ def fill(cache: Path, *names: str) -> Path:
         folder.mkdir(parents=True)
     (repository / "refs" / "main").write_text("abc")
     for name in names:
-        (snapshot / name).touch()
+        (snapshot / name).write_text("{}")
     return snapshot
 
 
@@ -87,3 +87,10 @@ def test_every_option_but_the_laboratory_takes_its_files_from_the_cache_or_a_fol
         assert model.name == option
         assert model.path.split("/")[1].removesuffix("-Base").lower() in (option, option.replace("llama", "llama-"))
     assert compose([f"model={named[0]}", "model.path=/models/a"]).model.path == "/models/a"
+
+
+def test_a_config_that_is_not_json(tmp_path):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{" if name == "config.json" else "{}")
+    (found,) = problems(replace(MODEL, path=str(tmp_path)))
+    assert found.startswith(f"model.path: {tmp_path}/config.json is not JSON: Expecting property name")

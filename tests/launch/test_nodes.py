@@ -39,20 +39,20 @@ def test_nodes_without_the_model_are_named_with_their_actors(monkeypatch):
     monkeypatch.setattr(ray, "get", lambda calls, timeout: [call.value for call in calls])
     first, second = Place("1" * 56, "10.0.0.1"), Place("2" * 56, "10.0.0.2")
     actors = {"engine-0": Away(first, True), "learner-0": Away(second, False), "learner-1": Away(second, False)}
-    assert model_missing(actors, "/models/some", 5.0) == (
+    assert model_missing("model.path", actors, "/models/some", 5.0) == (
         "model.path=/models/some is not on node 10.0.0.2 (learner-0, learner-1): "
         "copy it there, or give a folder that all nodes share"
     )
-    assert model_missing({"engine-0": actors["engine-0"]}, "/models/some", 5.0) == ""
+    assert model_missing("model.path", {"engine-0": actors["engine-0"]}, "/models/some", 5.0) == ""
 
 
 def test_a_model_folder_is_looked_for_where_the_actor_is(ray_session, tmp_path):
     actor = Actor.remote()
     assert f"model.path={tmp_path} is not on node {here().address} (engine-0)" in model_missing(
-        {"engine-0": actor}, str(tmp_path), 60.0
+        "model.path", {"engine-0": actor}, str(tmp_path), 60.0
     )
     (Path(tmp_path) / "config.json").touch()
-    assert model_missing({"engine-0": actor}, str(tmp_path), 60.0) == ""
+    assert model_missing("model.path", {"engine-0": actor}, str(tmp_path), 60.0) == ""
     ray.kill(actor)
 
 

@@ -6,6 +6,7 @@ from launch.config import compose
 from launch.placement import (
     ENGINES,
     RANKS,
+    REFERENCES,
     ClusterTooSmall,
     Group,
     Node,
@@ -14,6 +15,7 @@ from launch.placement import (
     engine_group,
     lacks,
     rank_group,
+    reference_group,
     shared,
 )
 
@@ -93,6 +95,24 @@ def test_bundles_of_a_run():
     assert rank_group(config, "cuda").bundles == [{"CPU": 5.0, "GPU": 1.0}] * 2
     assert engine_group(config, "cpu").bundles == [{"CPU": 4.0}] * 3
     assert rank_group(config, "cpu").bundles == [{"CPU": 5.0}] * 2
+
+
+def test_reference_actors_are_as_large_as_ranks_and_there_only_with_a_reference():
+    settings = ["output.folder=unused", "cluster.cpus_per_rank=5", "reference.actors=2"]
+    for place in ("loss", "reward"):
+        config = compose([*settings, f"reference={place}"])
+        assert reference_group(config, "cuda").bundles == [{"CPU": 5.0, "GPU": 1.0}] * 2
+        assert reference_group(config, "cpu").bundles == [{"CPU": 5.0}] * 2
+    assert reference_group(compose(settings), "cuda").bundles == []
+
+
+def test_what_a_reference_needs_is_named():
+    wanted = [*groups(), Group(REFERENCES, 2, 1, 1, "reference.actors")]
+    assert lacks(wanted, nodes((8, 3))) == (
+        "the run needs 5 GPUs: 1 for learner ranks, 2 for engines, 2 for reference actors; the cluster has 3 on 1 "
+        "node: lower learner.ranks or rollout.engines or reference.actors, add nodes or set cluster.device=cpu"
+    )
+    assert lacks(wanted, nodes((8, 5))) == ""
 
 
 def test_on_one_machine_nothing_is_reserved():

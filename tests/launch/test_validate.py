@@ -1,5 +1,6 @@
 """Each bad setting has its sentence, all come at once, and the implied sizes are those of a calculation by hand."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "96"
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / name).touch()
+        (folder / name).write_text("{}")
     return folder
 
 
@@ -115,6 +116,11 @@ def test_the_words_are_those_of_the_schema():
         ("evaluation.top_p", 1.5, 0.9, "evaluation.top_p = 1.5 has to be at most 1."),
         ("reward.max_failure_share", -0.5, 0.0, "reward.max_failure_share = -0.5 must not be negative."),
         ("reward.max_failure_share", 1.5, 1.0, "reward.max_failure_share = 1.5 has to be at most 1."),
+        ("algorithm.dual_clip", 1.0, 3.0, "algorithm.dual_clip = 1.0 has to be above 1."),
+        ("reference.actors", 0, 2, "reference.actors = 0 has to be at least 1."),
+        ("reference.coef", -0.1, 0.0, "reference.coef = -0.1 must not be negative."),
+        ("learner.row_tokens", 0, 1, "learner.row_tokens = 0 has to be at least 1."),
+        ("off_policy.max_staleness", -1, 0, "off_policy.max_staleness = -1 must not be negative."),
         ("learner.beta2", 1.0, 0.0, "learner.beta2 = 1.0 has to be from 0 to below 1."),
     ],
 )
@@ -194,6 +200,29 @@ def test_offloading_needs_shards(config):
     ]
 
 
+def test_adapters_have_a_rank_and_a_scale(config):
+    assert errors(config, learner__lora_rank=8, learner__lora_alpha=16.0) == []
+    assert errors(config, learner__lora_rank=8) == ["learner.lora_alpha is needed with learner.lora_rank = 8."]
+    assert errors(config, learner__lora_alpha=16.0) == [
+        "learner.lora_alpha = 16.0 is without effect unless learner.lora_rank is given."
+    ]
+    assert errors(config, learner__lora_rank=0, learner__lora_alpha=1.0) == [
+        "learner.lora_rank = 0 has to be at least 1."
+    ]
+
+
+def test_a_folder_of_the_reference_policy(config, model_folder, tmp_path):
+    config = changed(config, "reference", replace(config.reference, place="loss", coef=0.1))
+    assert errors(config, reference__path=str(model_folder)) == []
+    assert errors(config, reference__path="/no/model") == [
+        "reference.path: /no/model is neither a folder nor the name of a model in the Hugging Face cache."
+    ]
+    (tmp_path / "config.json").write_text("{}")
+    assert errors(config, reference__path=str(tmp_path)) == [
+        f"reference.path: {tmp_path} has no weights (*.safetensors)."
+    ]
+
+
 def test_a_threshold_may_be_missing(config):
     assert errors(config, clip__low=None, clip__high=None) == []
 
@@ -235,7 +264,7 @@ def test_more_updates_than_prompts(config):
         {"evaluation__temperature": 0.0},  # the same response k times, and still the right accuracy
         {"cluster__device": "cpu", "rollout__kv_cache_blocks": None},  # rollout=gpu is about sizes
         {"reward__on_failure": "abort"},
-        {"algorithm__normalise_by_std": False},
+        {"algorithm__normalise": "none"},
         {"cluster__device": "auto", "rollout__tensor_parallel_size": 2},
     ],
 )
@@ -270,7 +299,7 @@ def test_a_width_that_is_not_built(config, tmp_path, monkeypatch):
 def test_a_model_folder_that_lacks_a_file(config, model_folder, tmp_path, file, what):
     for present in model_folder.iterdir():
         if present.name != file:
-            (tmp_path / present.name).touch()
+            shutil.copy(present, tmp_path)
     assert errors(config, model__path=str(tmp_path)) == [f"model.path: {tmp_path} has no {what}."]
 
 

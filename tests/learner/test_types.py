@@ -16,9 +16,11 @@ BATCH = TokenBatch(
     prompt_lengths=np.array([2, 1, 3], np.int32),
     groups=np.array([0, 0, 1], np.int32),
     behaviour_logprobs=np.zeros(3, np.float32),
-    advantages=np.zeros(3, np.float32),
+    mask=np.ones(3, bool),
     versions=np.zeros(3, np.int32),
+    advantages=np.zeros(3, np.float32),
     old_logprobs=None,
+    reference_logprobs=None,
 )
 
 
@@ -51,6 +53,8 @@ def test_ragged_index_is_the_concatenation_of_ranges(pairs):
         ({"prompt_lengths": np.array([2])}, "one value per sample"),
         ({"groups": np.array([0, 0])}, "one value per sample"),
         ({"advantages": np.zeros(4)}, r"advantages has shape \(4,\), but there are 3"),
+        ({"mask": np.ones(9, bool)}, r"mask has shape \(9,\), but there are 3"),
+        ({"reference_logprobs": np.zeros(2)}, r"reference_logprobs has shape \(2,\), but there are 3"),
         ({"old_logprobs": np.zeros(2)}, r"old_logprobs has shape \(2,\), but there are 3"),
     ],
 )
