@@ -37,11 +37,13 @@ def main(workload: Path) -> None:
         lengths=lengths,
         prompt_lengths=prompt_lengths,
         groups=groups,
+        sample_keys=np.arange(groups.size, dtype=np.uint64),
         behaviour_logprobs=np.zeros(responses, np.float32),
         mask=np.ones(responses, bool),
         versions=np.zeros(responses, np.int32),
         advantages=np.repeat(group_advantages(rewards, groups, config.algorithm)[0], lengths - prompt_lengths),
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
     worker = LearnerWorker(0, 1)
@@ -49,7 +51,7 @@ def main(workload: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         master = probe.getsockname()
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
-    worker.start(config.learner, objective, given["model"], "float32", False, 1.0, 0, "cpu", master, False)
+    worker.start(config.learner, objective, config.entropy, 1, given["model"], "float32", False, 1.0, 0, "cpu", master, False)
     limits = PassLimits(
         config.learner.tokens_per_microbatch, config.learner.row_tokens if config.learner.packing else 0
     )
@@ -57,7 +59,7 @@ def main(workload: Path) -> None:
     while sys.stdin.readline():
         began, began_cpu = time.perf_counter(), time.process_time()
         passes = plan_passes(lengths, samples, 1, limits)
-        tally, _ = worker.update(batch, [UpdatePlan(passes, samples, config.learner.learning_rate)])
+        tally, _ = worker.update(batch, [UpdatePlan(passes, samples, config.learner.learning_rate, 0)], 0)
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
         found = tally.values()
         computed = sum(len(rows) * max(int(lengths[row].sum()) for row in rows) for rows in passes[0])

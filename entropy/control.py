@@ -9,6 +9,10 @@ import numpy as np
 from entropy.plan import TokenPlan, composed
 from entropy.tokens import UpdateTokens
 
+# Which tokens a plan looks at, and under which policy: those of an update as it begins, those of an update under the
+# policy that drew the rollout, or those of one forward pass, as the reference implementations do it.
+UPDATE, ROLLOUT, MICROBATCH = "update", "rollout", "microbatch"
+
 
 @dataclass(frozen=True)
 class Needs:

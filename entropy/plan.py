@@ -35,6 +35,12 @@ class TokenPlan:
         picked: Any = {name: v[index] for name, v in values.items() if isinstance(v, torch.Tensor)}
         return replace(self, **picked)
 
+    def to(self, like: torch.Tensor) -> "TokenPlan":
+        """The plan on the device and in the dtype of `like`; scalars stay scalars."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: Any = {name: v.to(like) for name, v in values.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **moved)
+
 
 NEUTRAL = TokenPlan()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from entropy.keyed import sample_key
 from learner.advantages import GroupKinds, group_advantages
 from learner.config import AlgorithmConfig, ReferenceConfig
 from learner.divergence import divergences
@@ -73,11 +74,13 @@ def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBat
         lengths=prompt_lengths + response_lengths,
         prompt_lengths=prompt_lengths,
         groups=np.array([s.group for s in chosen], np.int32),
+        sample_keys=np.array([sample_key(s.prompt.uid, s.response.sample) for s in chosen], np.uint64),
         behaviour_logprobs=_joined([s.response.logprobs for s in chosen], np.float32),
         mask=np.repeat(takes_part, response_lengths),
         versions=_joined([_versions(s.response) for s in chosen], np.int32),
         advantages=None,
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 

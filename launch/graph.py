@@ -60,6 +60,7 @@ class Graph:
         self.learner = LearnerGroup(
             config.learner,
             ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
+            config.entropy,
             config.off_policy,
             config.seed,
             config.steps,

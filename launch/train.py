@@ -46,8 +46,8 @@ def train(config: RunConfig) -> dict[str, Any]:
                 batch = trainable.batch
             with phases("old_logprobs"):
                 # A single update finds them in its own forward pass.
-                scores = graph.learner.score(batch) if config.off_policy.updates_per_rollout > 1 else None
-                batch = replace(batch, old_logprobs=scores[0]) if scores else batch
+                scores = graph.learner.score(batch) if graph.learner.needs_old_logprobs else None
+                batch = replace(batch, old_logprobs=scores[0], old_entropies=scores[1]) if scores else batch
             with phases("update"):
                 row = staleness(batch.versions, step - 1, config.off_policy.max_staleness)
                 updated = graph.learner.update(batch, step - 1)

@@ -44,6 +44,34 @@ def linear_logprob_entropy(
     return _LinearLogprobEntropy.apply(hidden, weight, targets, temperature, chunk_tokens)
 
 
+@torch.no_grad()
+def linear_discriminators(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    scores: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    temperature: float,
+    chunk_tokens: int,
+) -> torch.Tensor:
+    """S_y - sum_v p_v S_v with S_v = p_v (ln p_v + H), as `entropy.covariance.discriminators`, without all logits.
+
+    scores   what `linear_logprob_entropy` returned for the same arguments
+    returns  float32 [tokens] (float64 where hidden is), without gradients
+    """
+    logprobs, entropies, log_sums = scores
+    tiles = _Tiles(hidden, weight, chunk_tokens)
+    # sum_v p_v S_v = sum_v p_v^2 ln p_v + H sum_v p_v^2, both sums over parts of the vocabulary.
+    squares, weighted = torch.zeros_like(logprobs), torch.zeros_like(logprobs)
+    for rows in tiles.rows:
+        for columns in tiles.columns:
+            logits, powers = tiles.logits(rows, columns)
+            logits.div_(temperature).sub_(log_sums[rows, None])
+            torch.mul(logits, 2, out=powers).exp_()
+            squares[rows] += powers.sum(-1)
+            # A token of probability zero has a log-probability of minus infinity, and adds nothing.
+            weighted[rows] += powers.mul_(logits.clamp_(min=torch.finfo(logits.dtype).min / 2)).sum(-1)
+    return logprobs.exp() * (logprobs + entropies) - weighted - entropies * squares
+
+
 class _LinearLogprobEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, chunk_tokens):
@@ -203,16 +231,19 @@ class TargetTokens:
 
     positions  int64 [selected] into the flattened [batch * time] hidden states
     targets    int64 [selected], the token that each position predicts
+    exact      whether the first-order scores are wanted too
     """
 
     positions: torch.Tensor
     targets: torch.Tensor
+    exact: bool = False
 
 
 class ScoringHead:
     """Takes the place of an `nn.Linear` LM head's forward; returns [2, selected] log-probs and entropies.
 
-    Raises TypeError where the head is more than a product with its weight.
+    Where the request asks for them, a third row has the discriminators. Raises TypeError where the head is more than a
+    product with its weight.
     """
 
     def __init__(self, head: nn.Linear, temperature: float, chunk_tokens: int):
@@ -238,7 +269,8 @@ class ScoringHead:
             raise RuntimeError("the head was called without target tokens")
         request, self.request = self.request, None
         selected = hidden.reshape(-1, hidden.shape[-1])[request.positions]
-        logprobs, entropies, _ = linear_logprob_entropy(
-            selected, self._head.weight, request.targets, self._temperature, self._chunk_tokens
-        )
-        return torch.stack((logprobs, entropies))
+        weight, temperature, chunk = self._head.weight, self._temperature, self._chunk_tokens
+        scores = linear_logprob_entropy(selected, weight, request.targets, temperature, chunk)
+        if request.exact:
+            return torch.stack((*scores[:2], linear_discriminators(selected, weight, scores, temperature, chunk)))
+        return torch.stack(scores[:2])

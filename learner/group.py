@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from entropy.config import EntropyConfig
+from entropy.control import ROLLOUT
+from entropy.controls import make_controls
 from learner.accounting import plan_metrics, speed_metrics
 from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig
 from learner.metrics import merged
@@ -54,6 +57,7 @@ class LearnerGroup:
         self,
         config: LearnerConfig,
         objective: ObjectiveConfig,
+        entropy: EntropyConfig,
         off_policy: OffPolicyConfig,
         seed: int,
         total_steps: int,
@@ -63,7 +67,12 @@ class LearnerGroup:
     ):
         """`places` are the Ray options of each rank that say where it runs; without them it reserves nothing."""
         self._config, self._objective, self._off_policy = config, objective, off_policy
+        self._entropy, self._total_steps = entropy, total_steps
         self._seed = seed
+        controls = make_controls(entropy, seed, total_steps)
+        looks_back = controls.needs.entropies or controls.has(ROLLOUT)
+        # With a single update its own forward pass finds them.
+        self.needs_old_logprobs = off_policy.updates_per_rollout > 1 or looks_back
         self._total_updates = total_steps * off_policy.updates_per_rollout
         self._device = device
         environment = {
@@ -87,6 +96,8 @@ class LearnerGroup:
             "start",
             self._config,
             self._objective,
+            self._entropy,
+            self._total_steps,
             model_path,
             dtype,
             trust_remote_code,
@@ -117,7 +128,7 @@ class LearnerGroup:
         start = time.perf_counter()
         plans = self.plan_updates(batch, step)
         limit_s = self._config.deadline_s * max(1, len(plans))
-        results = self._get("update", self._all("update", ray.put(batch), plans), limit_s)
+        results = self._get("update", self._all("update", ray.put(batch), plans, step), limit_s)
         seconds = time.perf_counter() - start
         row = merged(tally for tally, _ in results).values() | plan_metrics(batch.lengths, plans)
         row |= speed_metrics(batch, plans, profile, self._config.ranks, seconds)
@@ -136,6 +147,7 @@ class LearnerGroup:
                 learning_rate(
                     config.schedule, config.learning_rate, config.warmup_updates, self._total_updates, first + number
                 ),
+                first + number,
             )
             for number, samples in enumerate(parts)
             if samples.size

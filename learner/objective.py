@@ -7,14 +7,15 @@ from learner.config import ObjectiveConfig
 from learner.corrections import KINDS, correction_weights
 from learner.metrics import Tally
 from learner.pass_tokens import PassTokens
-from learner.ratios import log_ratios, reference_divergence
+from learner.ratios import log_ratios, old_divergence, reference_divergence
 from learner.surrogates import Surrogate, surrogate
 
 
 def token_losses(tokens: PassTokens, config: ObjectiveConfig, plan: TokenPlan) -> tuple[torch.Tensor, Tally]:
-    """w · c · surrogate + kl_coef · |log r| + reference.coef · KL - entropy_coef · H for each token.
+    """w · c · surrogate + kl_coef · D + reference.coef · KL - entropy_coef · H for each token.
 
     w, kl_coef, entropy_coef  of the plan, whose bounds go before the configured ones
+    D                         |log r|, (log r)² / 2 or r - 1 - log r, as the plan's kl_penalty says
     c                         the correction's weight
     surrogate                 as algorithm.surrogate says, of the ratio that algorithm.ratio says
     r                         the token's ratio, whatever algorithm.ratio is
@@ -45,7 +46,7 @@ def token_losses(tokens: PassTokens, config: ObjectiveConfig, plan: TokenPlan) -
     )
     losses = weight * found.losses
     if _adds(plan.kl_coef):
-        losses = losses + plan.kl_coef * token_log_ratio.abs()
+        losses = losses + plan.kl_coef * old_divergence(token_log_ratio, plan.kl_penalty)
     if _adds(plan.entropy_coef):
         losses = losses - plan.entropy_coef * tokens.entropies
     if reference.place == "loss":

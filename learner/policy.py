@@ -1,5 +1,7 @@
 """From samples to log-probabilities and entropies of their response tokens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -26,9 +28,10 @@ class Policy:
         self._model = model
         self._head = ScoringHead(model.model.get_output_embeddings(), temperature, chunk_tokens)
         self._limits = limits
+        self._exact = False
         self._one_row = model.model.config._attn_implementation in ONE_ROW_KERNELS
 
-    def forward(self, batch: TokenBatch, rows: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, batch: TokenBatch, rows: Pass) -> tuple[torch.Tensor, ...]:
         """Log-probs and entropies float32 [response tokens of the rows, sample after sample], with gradients.
 
         With no rows the model still runs, on one token, because the other ranks' collectives wait for it.
@@ -37,15 +40,22 @@ class Policy:
         sequences = [[tokens[offsets[sample] : offsets[sample + 1]] for sample in row] for row in rows]
         return self._run(sequences, batch.prompt_lengths[_samples(rows)])
 
-    def score(self, batch: TokenBatch, passes: Passes) -> Scores:
-        """Log-probs and entropies of all passes, no gradients."""
-        found = [Scores(np.zeros(0, np.int64), *np.zeros((2, 0), np.float32))]
-        with torch.no_grad():
+    def score(self, batch: TokenBatch, passes: Passes, exact: bool = False) -> Scores:
+        """Log-probs and entropies of all passes, no gradients; with `exact` the discriminators too."""
+        found = [Scores(np.zeros(0, np.int64), *np.zeros((3 if exact else 2, 0), np.float32))]
+        with torch.no_grad(), self._asking(exact):
             for rows in passes:
-                logprobs, entropies = self.forward(batch, rows)
-                index = batch.response_index(_samples(rows))
-                found.append(Scores(index, logprobs.cpu().numpy(), entropies.cpu().numpy()))
+                values = [row.cpu().numpy() for row in self.forward(batch, rows)]
+                found.append(Scores(batch.response_index(_samples(rows)), *values))
         return joined(found)
+
+    @contextmanager
+    def _asking(self, exact: bool) -> Iterator[None]:
+        self._exact = exact
+        try:
+            yield
+        finally:
+            self._exact = False
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probs at temperature 1 of the tokens of each sequence after its first: float32 [tokens - 1] each."""
@@ -60,11 +70,10 @@ class Policy:
                     scores[i] = part
         return scores
 
-    def _run(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, ...]:
         packed = PackedRows.of([list(chain(*rows))] if rows and self._one_row else rows, prompt_lengths)
-        self._head.request = TargetTokens(self._tensor(packed.scored), self._tensor(packed.targets))
-        logprobs, entropies = self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions))
-        return logprobs, entropies
+        self._head.request = TargetTokens(self._tensor(packed.scored), self._tensor(packed.targets), self._exact)
+        return tuple(self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions)))
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(self._model.device)

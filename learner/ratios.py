@@ -42,3 +42,19 @@ def reference_divergence(logprobs: torch.Tensor, reference_logprobs: torch.Tenso
     if estimator == "k3":
         return torch.expm1(distance) - distance
     raise ValueError(f"reference.estimator = {estimator} is unknown; it is k1, k2 or k3")
+
+
+def old_divergence(log_ratio: torch.Tensor, penalty: str) -> torch.Tensor:
+    """[n]: how far each token's policy is from the one before the batch's updates; log_ratio = log pi - log pi_old.
+
+    penalty  abs  |log r|        gradient sign(log r), exactly 0 at r = 1 (Cui et al. 2025, arXiv 2505.22617)
+             k2   (log r)² / 2   gradient log r
+             k3   r - 1 - log r  estimates KL(pi_old || pi) on tokens drawn from pi_old; gradient r - 1
+    """
+    if penalty == "abs":
+        return log_ratio.abs()
+    if penalty == "k2":
+        return log_ratio.square() / 2
+    if penalty == "k3":
+        return log_ratio.exp() - 1 - log_ratio
+    raise ValueError(f"a penalty on the log-ratio is abs, k2 or k3, not {penalty}")

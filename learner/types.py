@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The arrays over response tokens.
+PER_TOKEN = (
+    "behaviour_logprobs",
+    "mask",
+    "versions",
+    "advantages",
+    "old_logprobs",
+    "old_entropies",
+    "reference_logprobs",
+)
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -15,12 +26,14 @@ class TokenBatch:
     lengths             int32 [N], tokens of each sample, at least its prompt's
     prompt_lengths      int32 [N], at least 1
     groups              int32 [N], index of the sample's prompt within the batch
+    sample_keys         uint64 [N], names the sample wherever it stands (`entropy.keyed.sample_key`)
     behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
     mask                bool [R], whether the token takes part in the loss
     versions            int32 [R], weight version that drew the token
     advantages          float32 [R], never scaled by any denominator; None until they are computed
     old_logprobs        float32 [R] under the weights at the start of this batch's updates; None until the
                         learner has scored the batch
+    old_entropies       float32 [R], exact, under the same weights and with the same fate
     reference_logprobs  float32 [R] under the reference policy; None where there is none
     """
 
@@ -28,19 +41,19 @@ class TokenBatch:
     lengths: np.ndarray
     prompt_lengths: np.ndarray
     groups: np.ndarray
+    sample_keys: np.ndarray
     behaviour_logprobs: np.ndarray
     mask: np.ndarray
     versions: np.ndarray
     advantages: np.ndarray | None
     old_logprobs: np.ndarray | None
+    old_entropies: np.ndarray | None
     reference_logprobs: np.ndarray | None
 
     def __post_init__(self):
-        if not self.lengths.shape == self.prompt_lengths.shape == self.groups.shape:
-            raise ValueError(
-                f"lengths {self.lengths.shape}, prompt_lengths {self.prompt_lengths.shape} and groups "
-                f"{self.groups.shape} are one value per sample"
-            )
+        shapes = [each.shape for each in (self.lengths, self.prompt_lengths, self.groups, self.sample_keys)]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"lengths, prompt_lengths, groups and sample_keys are one value per sample, not {shapes}")
         if self.tokens.size != self.lengths.sum():
             raise ValueError(f"{self.tokens.size} tokens, but the lengths add up to {self.lengths.sum()}")
         if (self.prompt_lengths < 1).any():
@@ -48,7 +61,7 @@ class TokenBatch:
         if (self.response_lengths < 0).any():
             raise ValueError("a sample is shorter than its prompt")
         responses = int(self.response_lengths.sum())
-        for name in ("behaviour_logprobs", "mask", "versions", "advantages", "old_logprobs", "reference_logprobs"):
+        for name in PER_TOKEN:
             values = getattr(self, name)
             if values is not None and values.shape != (responses,):
                 raise ValueError(f"{name} has shape {values.shape}, but there are {responses} response tokens")
@@ -95,11 +108,13 @@ class UpdatePlan:
     passes         of each rank; equally many on every rank
     samples        int64 [n] of the whole update, over all ranks
     learning_rate  of this update
+    number         of the update in the run, from 0
     """
 
     passes: tuple[Passes, ...]
     samples: np.ndarray
     learning_rate: float
+    number: int
 
 
 @dataclass(frozen=True)
@@ -109,14 +124,22 @@ class Scores:
     index      int64 [n] into the arrays over response tokens
     logprobs   float32 [n]
     entropies  float32 [n], exact, in nats
+    discriminators  float32 [n], see `entropy.covariance.discriminators`; None where they were not asked for
     """
 
     index: np.ndarray
     logprobs: np.ndarray
     entropies: np.ndarray
+    discriminators: np.ndarray | None = None
 
 
 def joined(parts: list[Scores]) -> Scores:
-    """One after another."""
-    columns = zip(*((part.index, part.logprobs, part.entropies) for part in parts), strict=True)
-    return Scores(*(np.concatenate(column) for column in columns))
+    """One after another; the discriminators where every part has them."""
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    complete = all(part.discriminators is not None for part in parts)
+    return Scores(
+        column("index"), column("logprobs"), column("entropies"), column("discriminators") if complete else None
+    )

@@ -5,18 +5,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from entropy.plan import NEUTRAL
 from learner.config import ObjectiveConfig
 from learner.denominators import token_scales
 from learner.metrics import Tally
 from learner.objective import token_losses
 from learner.pass_tokens import PassTokens
 from learner.policy import Policy
+from learner.steering import Steered, Steering
 from learner.types import Scores, TokenBatch, UpdatePlan, joined
 
 
 def apply_updates(
-    model: Any, policy: Policy, objective: ObjectiveConfig, batch: TokenBatch, updates: list[UpdatePlan], rank: int
+    model: Any,
+    policy: Policy,
+    objective: ObjectiveConfig,
+    steering: Steering,
+    batch: TokenBatch,
+    updates: list[UpdatePlan],
+    rank: int,
 ) -> tuple[Tally, Scores]:
     """Apply every plan in order; all ranks run this with the same batch and plans.
 
@@ -26,15 +32,23 @@ def apply_updates(
     if batch.old_logprobs is None and len(updates) > 1:
         raise ValueError("the batch has to be scored before it can be trained on more than once")
     tally, first = Tally(), None
-    for plan in updates:
-        sums, scores = _apply(model, policy, objective, batch, plan, rank)
+    for number, plan in enumerate(updates):
+        steered = steering.begin(policy, batch, plan, rank, is_first=number == 0)
+        sums, scores = _apply(model, policy, objective, steered, batch, plan, rank)
         tally.add(sums)
+        tally.add(steered.tally)
         first = first or scores
     return tally, first or Scores(np.zeros(0, np.int64), *np.zeros((2, 0), np.float32))
 
 
 def _apply(
-    model: Any, policy: Policy, objective: ObjectiveConfig, batch: TokenBatch, plan: UpdatePlan, rank: int
+    model: Any,
+    policy: Policy,
+    objective: ObjectiveConfig,
+    steered: Steered,
+    batch: TokenBatch,
+    plan: UpdatePlan,
+    rank: int,
 ) -> tuple[Tally, Scores]:
     tally, found = Tally(), []
     passes = plan.passes[rank]
@@ -44,7 +58,7 @@ def _apply(
         model.boundary(number == len(passes) - 1)
         logprobs, entropies = policy.forward(batch, rows)
         tokens = PassTokens.of(batch, rows, logprobs, entropies)
-        losses, sums = token_losses(tokens, objective, NEUTRAL)
+        losses, sums = token_losses(tokens, objective, steered.plan(tokens))
         # A sum over no tokens still hangs on the forward pass, so its backward joins the other ranks' collectives.
         loss = (losses * losses.new_tensor(scales[tokens.index])).sum()
         model.backward(loss)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from entropy.config import EntropyConfig
 from learner.accounting import ModelShape, RankProfile, peak_flops
 from learner.config import LearnerConfig, ObjectiveConfig
 from learner.metrics import Tally
@@ -31,6 +32,8 @@ class LearnerWorker:
         self,
         config: LearnerConfig,
         objective: ObjectiveConfig,
+        entropy: EntropyConfig,
+        total_steps: int,
         model_path: str,
         dtype: str,
         trust_remote_code: bool,
@@ -44,10 +47,12 @@ class LearnerWorker:
         import ray
         import torch
 
+        from entropy.controls import make_controls
         from learner.deepspeed_adapter import DeepSpeedModel, join_group
         from learner.head_support import check_model
         from learner.planning import PassLimits
         from learner.policy import Policy
+        from learner.steering import Steering, gather_objects
 
         if device == "cpu" and config.attention != "sdpa":
             raise ValueError(f"learner.attention = {config.attention} needs GPUs, and there are none; use sdpa")
@@ -59,6 +64,7 @@ class LearnerWorker:
         limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
+        self._steering = Steering(make_controls(entropy, seed, total_steps), objective.clip, gather_objects)
         name = torch.cuda.get_device_name() if device == "cuda" else device
         return RankProfile(
             ModelShape.of(self.model.model.config), peak_flops(name, dtype), config.lora_rank is not None
@@ -77,11 +83,14 @@ class LearnerWorker:
         """Of this rank's share of the response tokens."""
         return self.policy.score(batch, passes[self.rank])
 
-    def update(self, batch: TokenBatch, updates: list[UpdatePlan]) -> tuple[Tally, Scores]:
-        """All updates of a rollout batch: this rank's share of their metrics, and what its first update found."""
+    def update(self, batch: TokenBatch, updates: list[UpdatePlan], step: int) -> tuple[Tally, Scores]:
+        """All updates of rollout batch `step` (from 0): this rank's share of metrics, and what its first found."""
         from learner.update import apply_updates
 
-        tally, scores = apply_updates(self.model, self.policy, self._objective, batch, updates, self.rank)
+        batch = self._steering.open(batch, step)
+        tally, scores = apply_updates(
+            self.model, self.policy, self._objective, self._steering, batch, updates, self.rank
+        )
         tally.maximum("memory/learner_peak_bytes", peak_memory_bytes())
         return tally, scores
 

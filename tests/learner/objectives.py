@@ -5,8 +5,10 @@ import math
 import numpy as np
 import torch
 
+from entropy.control import Controls
 from learner.config import AlgorithmConfig, ClipConfig, CorrectionConfig, ObjectiveConfig, ReferenceConfig
 from learner.pass_tokens import PassTokens
+from learner.steering import Steering
 
 ALGORITHM = {
     "estimator": "grpo",
@@ -45,6 +47,11 @@ def objective(low=None, high=None, reference=None, correction=None, **algorithm)
         ReferenceConfig(place, coef, estimator, None, 1, False),
         CorrectionConfig(*(correction or ("none", None, None))),
     )
+
+
+def unsteered(settings: ObjectiveConfig) -> Steering:
+    """No entropy controls, on a single rank."""
+    return Steering(Controls({}), settings.clip, lambda scores: [scores])
 
 
 def pass_tokens(

@@ -24,11 +24,13 @@ def batch_of(lengths: np.ndarray, prompts: np.ndarray, mask: np.ndarray | None =
         lengths=lengths,
         prompt_lengths=prompts,
         groups=np.zeros(lengths.size, np.int32),
+        sample_keys=np.arange(lengths.size, dtype=np.uint64),
         behaviour_logprobs=np.zeros(responses, np.float32),
         mask=np.ones(responses, bool) if mask is None else mask,
         versions=np.zeros(responses, np.int32),
         advantages=None,
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 
@@ -36,7 +38,7 @@ def batch_of(lengths: np.ndarray, prompts: np.ndarray, mask: np.ndarray | None =
 def plans_of(lengths: np.ndarray, ranks: int, updates: int = 1, limits: PassLimits | None = None) -> list[UpdatePlan]:
     samples = np.arange(lengths.size)
     passes = plan_passes(lengths, samples, ranks, limits or PassLimits(64, 32))
-    return [UpdatePlan(passes, samples, 1e-3)] * updates
+    return [UpdatePlan(passes, samples, 1e-3, 0)] * updates
 
 
 def test_the_shape_of_a_model():
@@ -152,7 +154,7 @@ def test_layout_by_hand():
     # Rank 0: a pass of rows 9 and 7 (18 computed); rank 1: a pass of rows 8 and 2 + 3 (16 computed).
     lengths = np.array([9, 7, 8, 2, 3])
     passes = (((np.array([0]), np.array([1])),), ((np.array([2]), np.array([3, 4])),))
-    row = plan_metrics(lengths, [UpdatePlan(passes, np.arange(5), 1e-3)])
+    row = plan_metrics(lengths, [UpdatePlan(passes, np.arange(5), 1e-3, 0)])
     assert row["learner/padding_efficiency"] == 29 / 34
     assert row["learner/rank_imbalance_tokens"] == (16 - 13) / 14.5
     costs = 18 * (ATTENTION_TOKENS + 9), 16 * (ATTENTION_TOKENS + 8)

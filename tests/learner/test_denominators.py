@@ -23,11 +23,13 @@ def batch_of(lengths=LENGTHS, groups=GROUPS, mask=MASK) -> TokenBatch:
         lengths=lengths + 1,
         prompt_lengths=np.ones_like(lengths),
         groups=np.asarray(groups, np.int32),
+        sample_keys=np.arange(len(groups), dtype=np.uint64),
         behaviour_logprobs=zeros,
         mask=np.asarray(mask, bool),
         versions=zeros.astype(np.int32),
         advantages=zeros,
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 

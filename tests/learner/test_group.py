@@ -83,7 +83,7 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
 def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[LearnerGroup]:
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     group = LearnerGroup(
-        config.learner, objective, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+        config.learner, objective, config.entropy, config.off_policy, config.seed, config.steps, device="cpu", threads=1
     )
     try:
         ray.get(group.begin_start(str(model), dtype, False, TEMPERATURE), timeout=180)
@@ -152,11 +152,13 @@ def make_batch(folder: Path) -> TokenBatch:
         lengths=lengths.astype(np.int32),
         prompt_lengths=prompts.astype(np.int32),
         groups=groups,
+        sample_keys=np.arange(size, dtype=np.uint64),
         behaviour_logprobs=np.zeros(responses.sum(), np.float32),
         mask=rng.random(responses.sum()) < 0.8,
         versions=np.zeros(responses.sum(), np.int32),
         advantages=np.repeat(scale, responses).astype(np.float32),
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
     logprobs, _ = score_all(reference, batch)
@@ -192,11 +194,13 @@ def take(batch: TokenBatch, samples: np.ndarray) -> TokenBatch:
         lengths=batch.lengths[samples],
         prompt_lengths=batch.prompt_lengths[samples],
         groups=batch.groups[samples],
+        sample_keys=batch.sample_keys[samples],
         behaviour_logprobs=batch.behaviour_logprobs[response],
         mask=batch.mask[response],
         versions=batch.versions[response],
         advantages=batch.advantages[response],
         old_logprobs=batch.old_logprobs[response],
+        old_entropies=None,
         reference_logprobs=None,
     )
 

@@ -52,11 +52,13 @@ def batch_of(tokens: np.ndarray) -> TokenBatch:
         lengths=LENGTHS,
         prompt_lengths=PROMPTS,
         groups=np.zeros(6, np.int32),
+        sample_keys=np.arange(6, dtype=np.uint64),
         behaviour_logprobs=np.zeros(responses, np.float32),
         mask=np.ones(responses, bool),
         versions=np.zeros(responses, np.int32),
         advantages=None,
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 

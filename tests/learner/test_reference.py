@@ -58,11 +58,13 @@ def batch() -> TokenBatch:
         lengths=(prompts + responses).astype(np.int32),
         prompt_lengths=prompts.astype(np.int32),
         groups=np.zeros(3, np.int32),
+        sample_keys=np.arange(3, dtype=np.uint64),
         behaviour_logprobs=np.zeros(count, np.float32),
         mask=np.ones(count, bool),
         versions=np.zeros(count, np.int32),
         advantages=np.repeat([0.6, -0.4, -0.2], responses).astype(np.float32),
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 
@@ -103,7 +105,7 @@ def test_its_scores_are_those_of_a_plain_process_and_enter_the_gradient(referenc
     assert k3.mean() > 0.01
 
     objective = ObjectiveConfig(CONFIG.algorithm, CONFIG.clip, CONFIG.reference, CONFIG.correction)
-    learner = LearnerGroup(CONFIG.learner, objective, CONFIG.off_policy, 0, total_steps=1, device="cpu", threads=1)
+    learner = LearnerGroup(CONFIG.learner, objective, CONFIG.entropy, CONFIG.off_policy, 0, total_steps=1, device="cpu", threads=1)
     try:
         ray.get(learner.begin_start(str(START), "float32", False, TEMPERATURE), timeout=180)
         metrics = learner.update(replace(batch, reference_logprobs=found), step=0).metrics

@@ -15,11 +15,13 @@ BATCH = TokenBatch(
     lengths=np.array([3, 3, 3], np.int32),
     prompt_lengths=np.array([2, 1, 3], np.int32),
     groups=np.array([0, 0, 1], np.int32),
+    sample_keys=np.arange(3, dtype=np.uint64),
     behaviour_logprobs=np.zeros(3, np.float32),
     mask=np.ones(3, bool),
     versions=np.zeros(3, np.int32),
     advantages=np.zeros(3, np.float32),
     old_logprobs=None,
+    old_entropies=None,
     reference_logprobs=None,
 )
 

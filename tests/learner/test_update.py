@@ -15,7 +15,7 @@ from learner.config import ObjectiveConfig
 from learner.metrics import merged
 from learner.types import TokenBatch, UpdatePlan
 from learner.update import apply_updates
-from tests.learner.objectives import SURROGATES, objective
+from tests.learner.objectives import SURROGATES, objective, unsteered
 
 VOCABULARY = 7
 # Of eight samples of three prompts: the sixth has no response.
@@ -115,11 +115,13 @@ def make_batch(mask="random", scored=True) -> TokenBatch:
         lengths=prompts + responses,
         prompt_lengths=prompts,
         groups=np.array(GROUPS, np.int32),
+        sample_keys=np.arange(len(GROUPS), dtype=np.uint64),
         behaviour_logprobs=np.zeros(size, np.float32),
         mask=MASKS[mask](rng, size),
         versions=np.zeros(size, np.int32),
         advantages=np.repeat(rng.normal(0, 2, prompts.size), responses).astype(np.float32),
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
     now = Table().forward(batch, [np.arange(prompts.size)])[0].detach().numpy()
@@ -127,6 +129,7 @@ def make_batch(mask="random", scored=True) -> TokenBatch:
     return replace(
         batch,
         old_logprobs=old.astype(np.float32) if scored else None,
+        old_entropies=None,
         behaviour_logprobs=behaviour.astype(np.float32),
         reference_logprobs=reference.astype(np.float32),
     )
@@ -136,7 +139,7 @@ def plan_of(layout, samples=range(8), learning_rate=0.1) -> UpdatePlan:
     passes = tuple(
         tuple(tuple(np.array(row, np.int64) for row in rows) for rows in rank_passes) for rank_passes in layout
     )
-    return UpdatePlan(passes, np.array(list(samples), np.int64), learning_rate)
+    return UpdatePlan(passes, np.array(list(samples), np.int64), learning_rate, 0)
 
 
 @dataclass
@@ -149,7 +152,7 @@ class Outcome:
 def run(batch: TokenBatch, settings: ObjectiveConfig, layout, samples=range(8)) -> Outcome:
     """One update; all ranks add to the gradient of the same table."""
     table, plan = Table(), plan_of(layout, samples)
-    tallies = [apply_updates(table, table, settings, batch, [plan], rank)[0] for rank in range(len(layout))]
+    tallies = [apply_updates(table, table, settings, unsteered(settings), batch, [plan], rank)[0] for rank in range(len(layout))]
     assert table.backwards == sum(map(len, layout))
     assert table.boundaries == [i == len(passes) - 1 for passes in layout for i in range(len(passes))]
     figures = merged(tallies).values()
@@ -297,6 +300,7 @@ def test_the_order_of_samples_does_not_matter(level):
         lengths=batch.lengths[order],
         prompt_lengths=batch.prompt_lengths[order],
         groups=batch.groups[order],
+        sample_keys=batch.sample_keys[order],
         **{name: getattr(batch, name)[response] for name in per_token},
     )
     first, second = (run(b, settings, LAYOUTS["packed_rows"]) for b in (batch, shuffled))
@@ -335,7 +339,7 @@ def test_a_batch_without_old_logprobs_takes_those_of_its_update():
     table = Table()
     now, entropies = (values.detach().numpy() for values in table.forward(batch, [np.arange(8)]))
     settings = objective(low=0.2, high=0.3, denominator="sequences", correction=("token_truncate", None, 1.5))
-    tally, scores = apply_updates(table, table, settings, batch, [plan_of(LAYOUTS["packed_rows"])], 0)
+    tally, scores = apply_updates(table, table, settings, unsteered(settings), batch, [plan_of(LAYOUTS["packed_rows"])], 0)
     assert tally.values()["policy/ratio_max"] == tally.values()["policy/ratio_min"] == 1
     assert np.array_equal(np.sort(scores.index), np.arange(sum(RESPONSES)))  # of masked tokens too
     np.testing.assert_allclose(scores.logprobs, now[scores.index], rtol=1e-6)
@@ -348,12 +352,12 @@ def test_updates_follow_each_other():
     batch, settings = make_batch(), objective(low=0.2, high=0.3)
     table, plain = Table(learn=True), Table()
     plans = [plan_of([[[[0], [1]]]], [0, 1], 0.5), plan_of([[[[6]], [[7]]]], [6, 7], 0.25)]
-    tally, scores = apply_updates(table, table, settings, batch, plans, 0)
+    tally, scores = apply_updates(table, table, settings, unsteered(settings), batch, plans, 0)
     assert scores.index.tolist() == [0, 1, 2, 3, 4]  # what the first update found
     norms = []
     for plan in plans:
         plain.logits.grad = None
-        apply_updates(plain, plain, settings, batch, [plan], 0)
+        apply_updates(plain, plain, settings, unsteered(settings), batch, [plan], 0)
         norms.append(float(plain.logits.grad.norm()))
         with torch.no_grad():
             plain.logits -= plan.learning_rate * plain.logits.grad
@@ -368,10 +372,10 @@ def test_updates_follow_each_other():
 def test_a_batch_without_old_logprobs_is_trained_on_once():
     plan = plan_of(LAYOUTS["one_pass"])
     with pytest.raises(ValueError, match="has to be scored before"):
-        apply_updates(Table(), Table(), objective(), make_batch(scored=False), [plan, plan], 0)
+        apply_updates(Table(), Table(), objective(), unsteered(objective()), make_batch(scored=False), [plan, plan], 0)
 
 
 def test_a_batch_without_advantages_is_refused():
     batch = replace(make_batch(), advantages=None)
     with pytest.raises(ValueError, match="no advantages yet"):
-        apply_updates(Table(), Table(), objective(), batch, [plan_of(LAYOUTS["one_pass"])], 0)
+        apply_updates(Table(), Table(), objective(), unsteered(objective()), batch, [plan_of(LAYOUTS["one_pass"])], 0)

@@ -58,11 +58,13 @@ def recorded_batch(config: AlgorithmConfig) -> TokenBatch:
         lengths=prompt_lengths + lengths,
         prompt_lengths=prompt_lengths,
         groups=np.array([one["group"] for one in rollouts], np.int32),
+        sample_keys=np.arange(len(rollouts), dtype=np.uint64),
         behaviour_logprobs=np.zeros(lengths.sum(), np.float32),
         mask=np.ones(lengths.sum(), bool),
         versions=np.zeros(lengths.sum(), np.int32),
         advantages=np.repeat(recorded_advantages(config), lengths).astype(np.float32),
         old_logprobs=None,
+        old_entropies=None,
         reference_logprobs=None,
     )
 
@@ -85,13 +87,12 @@ def main(folder: Path) -> None:
         config = settings(case)
         batch = recorded_batch(config.algorithm)
         objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
-        worker.start(config.learner, objective, str(MODEL), "float32", False, TEMPERATURE, 0, "cpu", master, False)
+        worker.start(config.learner, objective, config.entropy, UPDATES, str(MODEL), "float32", False, TEMPERATURE, 0, "cpu", master, False)
         samples = np.arange(batch.lengths.size)
         limits = PassLimits(config.learner.tokens_per_microbatch, config.learner.row_tokens)
-        plan = UpdatePlan(plan_passes(batch.lengths, samples, 1, limits), samples, case.learning_rate)
+        plan = UpdatePlan(plan_passes(batch.lengths, samples, 1, limits), samples, case.learning_rate, 0)
         batch = scored(worker, config, batch, plan)
-        with patch("learner.update.NEUTRAL", TokenPlan(entropy_coef=case.entropy_coef)):
-            metrics = [worker.update(batch, [plan])[0].values() for _ in range(UPDATES)]
+        metrics = [worker.update(batch, [plan], number)[0].values() for number in range(UPDATES)]
         weights = {
             spec.name: tensor.clone()
             for bucket in worker.model.full_parameters(bucket_bytes=1 << 20)
