@@ -95,4 +95,6 @@ def sections(config: EntropyConfig) -> dict[str, Any]:
 
 def make_controls(config: EntropyConfig, seed: int, total_steps: int) -> Controls:
     """The controls whose sections are given."""
-    return Controls({name: REGISTRY[name].make(section, seed, total_steps) for name, section in sections(config).items()})
+    return Controls(
+        {name: REGISTRY[name].make(section, seed, total_steps) for name, section in sections(config).items()}
+    )
