@@ -62,7 +62,7 @@ def without_value(key: str, schema: type, conf: Path) -> str:
 
 def _off(key: str, schema: type, conf: Path) -> str | None:
     """The sentence for a setting of a section that only some options of its group fill in."""
-    group, section = (key.split(".") + ["", ""])[:2]
+    group, section, *_ = [*key.split("."), "", ""]
     options = _completing(group, section, conf) if section in _sections_that_may_be_off(schema, group) else []
     if not options:
         return None
