@@ -61,14 +61,14 @@ def without_value(key: str, schema: type, conf: Path) -> str:
 
 
 def _off(key: str, schema: type, conf: Path) -> str | None:
-    """The sentence for a setting of a section that only some options of its group fill in."""
+    """The sentence for a setting of a section that is null by default, and given in part."""
     group, section, *_ = [*key.split("."), "", ""]
     options = _completing(group, section, conf) if section in _sections_that_may_be_off(schema, group) else []
     if not options:
         return None
     return (
-        f"{key} is given without the rest of {group}.{section}; choose {group}={' or '.join(options)}, or leave it out "
-        f"with {group}.{section}=null."
+        f"{group}.{section} is incomplete; choose {group}={' or '.join(options)}, or leave it out with "
+        f"{group}.{section}=null."
     )
 
 
@@ -96,11 +96,13 @@ def not_a_setting(key: str, schema: type, groups: Sequence[str] = ()) -> str:
 
 
 def nearest_setting(key: str, schema: type) -> str | None:
-    """The existing setting most like the dotted `key`: of the same name in another section, else spelt most alike."""
+    """The existing setting most like the dotted `key`: spelt alike in its section, or of its name in another one."""
     known = list(_settings(schema, ""))
     name = key.split(".")[-1]
     elsewhere = [setting for setting in known if setting.split(".")[-1] == name]
-    guesses = [*get_close_matches(key, elsewhere, cutoff=0), *_respelt(key, schema), *get_close_matches(key, known)]
+    respelt = _respelt(key, schema)
+    within = respelt if "." in key else []
+    guesses = [*within, *get_close_matches(key, elsewhere, cutoff=0), *respelt, *get_close_matches(key, known)]
     return guesses[0] if guesses else None
 
 
