@@ -51,7 +51,9 @@ def main(workload: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         master = probe.getsockname()
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
-    worker.start(config.learner, objective, config.entropy, 1, given["model"], "float32", False, 1.0, 0, "cpu", master, False)
+    worker.start(
+        config.learner, objective, config.entropy, 1, given["model"], "float32", False, 1.0, 0, "cpu", master, False
+    )
     limits = PassLimits(
         config.learner.tokens_per_microbatch, config.learner.row_tokens if config.learner.packing else 0
     )

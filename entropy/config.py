@@ -40,11 +40,13 @@ class AdaptiveBonusConfig:
 
 @dataclass(frozen=True)
 class PositiveAdvantageConfig:
+    """A setting that the rule does not use is None; `entropy.controls.positive_advantage.NEEDS` lists them."""
+
     rule: str  # constant | stage | epoch | guided | pi
     positive: str  # above_zero | from_zero
-    initial: float
-    lowest: float
-    highest: float
+    initial: float | None
+    lowest: float | None
+    highest: float | None
     step: float | None
     target: float | None
     band: float | None
@@ -76,7 +78,10 @@ class EntropyAdvantageConfig:
 
 @dataclass(frozen=True)
 class EntropyConfig:
-    """One section for each control; those that are not None act together."""
+    """One section for each control; those that are not None act together.
+
+    allow_inert  whether a control may be in force whose settings make it do nothing
+    """
 
     clip_cov: ClipCovConfig | None
     kl_cov: KlCovConfig | None
@@ -87,3 +92,4 @@ class EntropyConfig:
     rand_pos_clip: RandPosClipConfig | None
     high_entropy: HighEntropyConfig | None
     entropy_advantage: EntropyAdvantageConfig | None
+    allow_inert: bool

@@ -6,7 +6,7 @@ Defaults and help lines live in conf/; the dataclasses hold types only.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Optional, get_args, get_origin, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -14,13 +14,14 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launch.misspelt import explain, not_a_setting
+from entropy.config import EntropyConfig
+from launch.misspelt import explain, in_no_section, not_a_setting, without_value
+from launch.optional import without_none
 from launch.ray_job import output_root
 from learner.config import (
     AlgorithmConfig,
     ClipConfig,
     CorrectionConfig,
-    EntropyConfig,
     LearnerConfig,
     OffPolicyConfig,
     ReferenceConfig,
@@ -124,6 +125,10 @@ def compose(overrides: Sequence[str]) -> RunConfig:
             return build(hydra.compose(ENTRY, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, RunConfig, CONF)) from error
+    except (AssertionError, AttributeError) as error:
+        if sentence := in_no_section(error, overrides, RunConfig, CONF):
+            raise ConfigError(sentence) from error
+        raise
 
 
 def build(cfg: DictConfig) -> RunConfig:
@@ -134,7 +139,7 @@ def build(cfg: DictConfig) -> RunConfig:
     given: Any = OmegaConf.to_container(cfg)
     missing = list(_missing_keys(given, ""))
     if missing:
-        raise ConfigError("\n".join(f"{key} has no default; give {key}=..." for key in missing))
+        raise ConfigError("\n".join(dict.fromkeys(without_value(key, RunConfig, CONF) for key in missing)))
     try:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
@@ -151,6 +156,8 @@ def _mutable(kind: Any) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return make_dataclass(kind.__name__, [(field.name, _mutable(hints[field.name])) for field in fields(kind)])
+    if is_dataclass(section := without_none(kind)) and section is not kind:
+        return Optional[_mutable(section)]  # noqa: UP045  the other form takes no type made at run time
     if get_origin(kind) is dict:
         key, value = get_args(kind)
         return dict[key, _mutable(value)]  # type: ignore[misc, valid-type]
@@ -168,6 +175,9 @@ def _missing_keys(value: Any, prefix: str) -> Iterator[str]:
 
 def _unknown_keys(kind: Any, value: Any, prefix: str) -> Iterator[str]:
     """Dotted keys that no dataclass knows: Hydra's schema lets `+section.key=value` through."""
+    kind = without_none(kind)
+    if value is None:
+        return
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         for key, inner in value.items():
@@ -181,6 +191,9 @@ def _unknown_keys(kind: Any, value: Any, prefix: str) -> Iterator[str]:
 
 
 def _freeze(kind: Any, value: Any) -> Any:
+    kind = without_none(kind)
+    if value is None:
+        return None
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{field.name: _freeze(hints[field.name], value[field.name]) for field in fields(kind)})

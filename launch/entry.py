@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from launch import stopping, sweep
 from launch.config import CONF, ENTRY, HYDRA_VERSION, ConfigError, RunConfig, build, register
-from launch.misspelt import explain
+from launch.misspelt import explain, in_no_section
 from launch.points import FAILED as POINT_FAILED
 from launch.points import FAILED_MARK, FINISHED, UNFINISHED, Point, Sweep, is_finished, point_name
 from launch.points import REFUSED as POINT_REFUSED
@@ -79,6 +79,12 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         plain = isinstance(error, ConfigError | RunFailed)
         print(error if plain else explain(error, RunConfig, CONF), file=sys.stderr)
         sys.exit(FAILED if isinstance(error, RunFailed) else REFUSED)
+    except (AssertionError, AttributeError) as error:
+        sentence = in_no_section(error, sys.argv[1:], RunConfig, CONF)
+        if sentence is None or FULL_ERROR in os.environ:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(REFUSED)
     if sweeps:
         found = sweep.close(sweeps[0].folder)
         sys.exit(sweep.exit_status(result.point for result in found if result.point.name in sweeps[0].asked))

@@ -1,6 +1,6 @@
 """What each setting may be, taken by itself: one of a few words, or a number within bounds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launch.config import RunConfig
@@ -128,13 +128,21 @@ BOUNDS = (
 )
 
 
+Bounds = Sequence[tuple[Sequence[str], Callable[[Any], bool], str]]
+
+
 def beyond_limits(config: RunConfig) -> Iterator[str]:
     """A sentence for each setting that is none of its choices or out of its bounds. A null has neither."""
-    for setting, choices in CHOICES.items():
+    yield from beyond(config, CHOICES, BOUNDS)
+
+
+def beyond(config: RunConfig, choices: Mapping[str, Sequence[Any]], bounds: Bounds) -> Iterator[str]:
+    """Likewise for the settings in `choices` and `bounds`; those of a section that is null are left out."""
+    for setting, words in choices.items():
         value = _value(config, setting)
-        if value is not None and value not in choices:
-            yield f"{setting} = {value} is not one of {', '.join(map(str, choices))}."
-    for settings, holds, sentence in BOUNDS:
+        if value is not None and value not in words:
+            yield f"{setting} = {value} is not one of {', '.join(map(str, words))}."
+    for settings, holds, sentence in bounds:
         for setting in settings:
             value = _value(config, setting)
             if value is not None and not holds(value):
@@ -144,5 +152,5 @@ def beyond_limits(config: RunConfig) -> Iterator[str]:
 def _value(config: RunConfig, setting: str) -> Any:
     value: Any = config
     for name in setting.split("."):
-        value = getattr(value, name)
+        value = None if value is None else getattr(value, name)
     return value

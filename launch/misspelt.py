@@ -9,6 +9,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import OverrideParseException
 
+from launch.optional import without_none
+
 # Settings that are gone, and what to do instead.
 FORMER = {
     "algorithm.normalise_by_std": "choose algorithm.normalise=group or none",
@@ -27,6 +29,8 @@ def explain(error: Exception, schema: type, conf: Path) -> str:
         return not_a_setting(key, schema, [group for group in _groups(conf) if group not in get_type_hints(schema)])
     if match := re.search(r"Could not find '([^']+)'", text):
         return _no_such_option(match[1], conf)
+    if match := re.search(r"Could not load '([^']+)'", text):
+        return _no_such_option(match[1], conf)
     if match := re.match(r"In '([^']+)': ConfigKeyError", text):
         return f"conf/{match[1]}.yaml: {not_a_setting(_full_key(cause), schema)}"
     if match := re.match(r"In '([^']+)':", text):
@@ -35,9 +39,49 @@ def explain(error: Exception, schema: type, conf: Path) -> str:
         return f"{match[1]} is refused: {_about(cause)}."
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]} is a list of values; add --multirun to run one after another."
+    if match := re.match(r"(?:Multiple values for )?(\w+)/section/(\w+)@", text):
+        options = " or ".join(_completing(match[1], match[2], conf))
+        return f"{match[1]}.{match[2]} is chosen twice; of {options} take one."
     if match := re.match(r"(?:Multiple values for )?(\S+?)(?:\.| appears more than once)", text):
         return f"{match[1]} is chosen twice; write {match[1]}=... once and without a plus sign."
     return f"{_about(text)}."
+
+
+def in_no_section(error: Exception, overrides: Sequence[str], schema: type, conf: Path) -> str | None:
+    """The sentence for what OmegaConf says of a setting of a section that is null; None for any other exception."""
+    if "NoneType" not in str(error):
+        return None
+    keys = [override.lstrip("+").split("=")[0] for override in overrides]
+    return next((sentence for key in keys if (sentence := _off(key, schema, conf))), None)
+
+
+def without_value(key: str, schema: type, conf: Path) -> str:
+    """The sentence for a setting that has no value."""
+    return _off(key, schema, conf) or f"{key} has no default; give {key}=..."
+
+
+def _off(key: str, schema: type, conf: Path) -> str | None:
+    """The sentence for a setting of a section that is null by default, and given in part."""
+    group, section, *_ = [*key.split("."), "", ""]
+    options = _completing(group, section, conf) if section in _sections_that_may_be_off(schema, group) else []
+    if not options:
+        return None
+    return (
+        f"{group}.{section} is incomplete; choose {group}={' or '.join(options)}, or leave it out with "
+        f"{group}.{section}=null."
+    )
+
+
+def _sections_that_may_be_off(schema: type, group: str) -> list[str]:
+    hints = get_type_hints(get_type_hints(schema).get(group, object))
+    return [name for name, kind in hints.items() if is_dataclass(without_none(kind)) and without_none(kind) is not kind]
+
+
+def _completing(group: str, section: str, conf: Path) -> list[str]:
+    """Options of `group` that fill in `section`."""
+    fills = re.compile(rf"^({section}:|  - section/{section}@)", re.MULTILINE)
+    files = [file for file in sorted((conf / group).glob("*.yaml")) if file.stem != "base"]
+    return [file.stem for file in files if fills.search(file.read_text())]
 
 
 def not_a_setting(key: str, schema: type, groups: Sequence[str] = ()) -> str:
@@ -52,11 +96,13 @@ def not_a_setting(key: str, schema: type, groups: Sequence[str] = ()) -> str:
 
 
 def nearest_setting(key: str, schema: type) -> str | None:
-    """The existing setting most like the dotted `key`: of the same name in another section, else spelt most alike."""
+    """The existing setting most like the dotted `key`: spelt alike in its section, or of its name in another one."""
     known = list(_settings(schema, ""))
     name = key.split(".")[-1]
     elsewhere = [setting for setting in known if setting.split(".")[-1] == name]
-    guesses = [*get_close_matches(key, elsewhere, cutoff=0), *_respelt(key, schema), *get_close_matches(key, known)]
+    respelt = _respelt(key, schema)
+    within = respelt if "." in key else []
+    guesses = [*within, *get_close_matches(key, elsewhere, cutoff=0), *respelt, *get_close_matches(key, known)]
     return guesses[0] if guesses else None
 
 
@@ -64,6 +110,7 @@ def _respelt(key: str, schema: Any) -> list[str]:
     """`key` with its first wrong component replaced by fields of that section that are like it, the likest first."""
     parts, kind = key.split("."), schema
     for index, part in enumerate(parts):
+        kind = without_none(kind)
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
             continue
@@ -76,6 +123,7 @@ def _respelt(key: str, schema: Any) -> list[str]:
 
 
 def _settings(kind: Any, prefix: str) -> Iterator[str]:
+    kind = without_none(kind)
     if not is_dataclass(kind):
         return
     hints = get_type_hints(kind)

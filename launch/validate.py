@@ -14,6 +14,7 @@ from launch.loggers import problems as logger_problems
 from launch.model_folder import problems, reference_problems
 from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
+from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
@@ -55,6 +56,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
     return [
         *beyond,
         *fits,
+        *(entropy_problems(config) if training else []),
         *_sampling(config),
         *_deadlines(config),
         *_offloading(config),

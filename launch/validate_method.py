@@ -17,8 +17,6 @@ CLIPPED = ("ppo", "ce_gppo")
 TRUNCATIONS = ("token_truncate", "sequence_truncate")
 # Kinds of correction that look at each token by itself.
 PER_TOKEN = ("token_truncate", "token_mask")
-# Entropy controls by name.
-CONTROLS: tuple[str, ...] = ()
 
 
 def method_problems(config: RunConfig) -> Iterator[str]:
@@ -33,9 +31,6 @@ def method_problems(config: RunConfig) -> Iterator[str]:
             f"off_policy.max_staleness = {config.off_policy.max_staleness} asks for asynchronous rollouts, which this "
             "version does not have; give 0."
         )
-    for name in config.entropy.controls:
-        if name not in CONTROLS:
-            yield f"entropy.controls: there is no control {name}; there is {', '.join(CONTROLS) or 'none yet'}."
 
 
 def _estimator(config: RunConfig) -> Iterator[str]:

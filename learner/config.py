@@ -63,11 +63,6 @@ class CorrectionConfig:
 
 
 @dataclass(frozen=True)
-class EntropyConfig:
-    controls: list[str]  # names, composed in order
-
-
-@dataclass(frozen=True)
 class LearnerConfig:
     ranks: int
     zero_stage: int

@@ -24,8 +24,9 @@ class EntropyBonus(Plain):
 class AdaptiveBonus(Plain):
     """alpha_k = c_k where H_k <= target, else 0; c_{k+1} = c_k + step where H_k <= target, else c_k - step.
 
-    c stays within its bounds. H_k is the exact mean token entropy of rollout batch k before its updates. Skywork-OR1
-    (arXiv 2505.22312, section 3.2.5), and the comparator of Jin et al. (arXiv 2511.05993, eq. 1 and 2).
+    c stays within lowest and highest; where H_k is no number, nothing moves. H_k is the exact mean token entropy of
+    rollout batch k before its updates. Skywork-OR1 (arXiv 2505.22312, section 3.2.5), and the comparator of Jin et al.
+    (arXiv 2511.05993, eq. 1 and 2), where H_k < target takes the place of <=.
     """
 
     needs = Needs(entropies=True)

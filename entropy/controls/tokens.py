@@ -16,12 +16,14 @@ RAND_POS_CLIP, HIGH_ENTROPY = 3, 4
 
 
 def _keeping(name: str, kept: np.ndarray) -> Decision:
-    weight = torch.from_numpy(kept.astype(np.float32))
-    return Decision(TokenPlan(weight=weight), {f"{name}/dropped_share": (float((~kept).sum()), float(kept.size))})
+    metrics = {f"{name}/dropped_share": (float(np.count_nonzero(~kept)), float(kept.size))}
+    if kept.all():
+        return Decision(TokenPlan(), metrics)
+    return Decision(TokenPlan(weight=torch.from_numpy(kept.astype(np.float32))), metrics)
 
 
 class SignOnly(Plain):
-    """Keeps tokens with A >= 0, or those with A <= 0. Jin et al. (arXiv 2511.05993), section 7.2."""
+    """Keeps tokens with A >= 0 (keep=positive), or those with A <= 0. Jin et al. (arXiv 2511.05993), section 7.2."""
 
     def __init__(self, config: SignOnlyConfig):
         self._keep = config.keep
@@ -43,7 +45,10 @@ class _Chosen(Plain):
 
 
 class RandPosClip(_Chosen):
-    """Drops a random share of all tokens, taken from those with A > 0. Jin et al. (arXiv 2511.05993), table 2."""
+    """Drops a random share of all tokens, taken from those with A > 0. Jin et al. (arXiv 2511.05993), table 2.
+
+    With too few of them all go, and what is missing is not made up for later.
+    """
 
     def __init__(self, config: RandPosClipConfig, seed: int):
         super().__init__(config.rate, seed)
@@ -56,7 +61,10 @@ class RandPosClip(_Chosen):
 
 
 class HighEntropy(_Chosen):
-    """Keeps the tokens with the highest entropy under the rollout policy: the 80/20 rule (arXiv 2506.01939)."""
+    """Keeps the tokens with the highest entropy under the rollout policy: the 80/20 rule (arXiv 2506.01939).
+
+    The threshold is that of the whole rollout batch. The others stay in the denominator.
+    """
 
     needs = Needs(entropies=True)
     scope = "rollout"
@@ -80,4 +88,5 @@ class EntropyAdvantage(Plain):
         self._coef, self._bound = config.coef, config.bound
 
     def shape(self, advantages: np.ndarray, entropies: np.ndarray) -> np.ndarray:
-        return advantages + np.minimum(self._coef * entropies, np.abs(advantages) / self._bound)
+        added = np.minimum(self._coef * entropies, np.abs(advantages) / self._bound)
+        return (advantages + added).astype(advantages.dtype)

@@ -15,6 +15,7 @@ import yaml
 from launch import laboratory_corpus
 from launch.config import CONF, ConfigError, RunConfig, compose
 from launch.misspelt import FORMER
+from launch.optional import without_none
 from launch.prepare import evaluation_sources, training_sources
 from rollout.config import SourceConfig
 
@@ -55,7 +56,9 @@ def test_entry_has_one_default_for_every_setting_outside_the_groups():
         assert set(values[section]) == field_names(hints[section])
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("group", "option"), [each for each in OPTIONS if each[0] != "entropy"], ids=lambda value: value
+)
 def test_option_and_base_have_one_default_for_every_setting(group, option):
     base = CONF / group / "base.yaml"
     values = settings_of(CONF / group / f"{option}.yaml")
@@ -63,6 +66,41 @@ def test_option_and_base_have_one_default_for_every_setting(group, option):
     # data/math500 and its like have no source to train on but the one that their defaults name.
     sources = {"train"} if group == "data" and "train" not in values else set()
     assert disjoint_union(values, shared, sources) == field_names(get_type_hints(RunConfig)[group])
+
+
+def test_every_section_of_entropy_is_off_by_default():
+    values = settings_of(CONF / "entropy" / "base.yaml")
+    assert values.pop("allow_inert") is False
+    assert set(values) == field_names(get_type_hints(RunConfig)["entropy"]) - {"allow_inert"}
+    assert set(values.values()) == {None}
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "entropy"])
+def test_an_option_of_entropy_fills_in_one_section(option):
+    """Of its own file and the section that options share, no setting lacks a default, and each value differs."""
+    file = CONF / "entropy" / f"{option}.yaml"
+    own = settings_of(file)
+    for choice in yaml.safe_load(file.read_text()).get("defaults", []):
+        if isinstance(choice, dict):
+            [group] = choice
+            shared = settings_of(CONF / "entropy" / group.removesuffix("@_here_") / "base.yaml")
+            [(section, values)] = shared.items()
+            assert own.keys() <= {section}
+            assert all((values or {}).get(key) != value for key, value in own.get(section, {}).items())
+            own = {section: (values or {}) | own.get(section, {})}
+    kinds = get_type_hints(get_type_hints(RunConfig)["entropy"])
+    assert len(own) == (option != "none")
+    for section, values in own.items():
+        assert set(values) == field_names(without_none(kinds[section]))
+        assert getattr(compose([f"entropy={option}"]).entropy, section) == without_none(kinds[section])(**values)
+
+
+def test_several_controls_at_once():
+    both = compose(["entropy=[clip_cov,bonus]"]).entropy
+    assert both == replace(compose(["entropy=clip_cov"]).entropy, bonus=compose(["entropy=bonus"]).entropy.bonus)
+    assert compose(["entropy=[kl_cov,clip_cov,bonus]", "entropy.bonus.coef=0.5"]).entropy.bonus.coef == 0.5
+    assert compose(["entropy=[clip_cov,bonus]", "entropy.bonus=null"]).entropy == compose(["entropy=clip_cov"]).entropy
+    assert compose(["entropy=[none]"]).entropy == compose(["entropy=[]"]).entropy == compose([]).entropy
 
 
 @pytest.mark.parametrize("option", DATA)
@@ -104,6 +142,7 @@ def test_every_setting_has_its_help_in_the_line_above(file):
 
 
 def dataclasses_within(kind):
+    kind = without_none(kind)
     if is_dataclass(kind):
         yield kind
         for hint in get_type_hints(kind).values():
@@ -114,7 +153,7 @@ def dataclasses_within(kind):
 
 def test_dataclasses_are_frozen_and_hold_no_defaults():
     kinds = set(dataclasses_within(RunConfig))
-    assert len(kinds) == 17
+    assert len(kinds) == 28
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
@@ -265,6 +304,32 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
             "data=gsm8k model=local",
             "model.path has no default; give model.path=...\ndata.path has no default; give data.path=...",
         ),
+        (
+            "entropy.clip_cov.rate=0.1",
+            "entropy.clip_cov is incomplete; choose entropy=clip_cov or random_clip, or leave it out with "
+            "entropy.clip_cov=null.",
+        ),
+        (
+            "experiment=cui_kl_cov_32b entropy=none data.path=/data/train.jsonl",
+            "entropy.kl_cov is incomplete; choose entropy=kl_cov or random_kl, or leave it out with entropy.kl_cov=null.",
+        ),
+        (
+            "entropy.bonus={coef:1}",
+            "entropy.bonus is incomplete; choose entropy=bonus, or leave it out with entropy.bonus=null.",
+        ),
+        (
+            "entropy=clip_cov entropy.clip_cov.rte=0.1",
+            "entropy.clip_cov.rte is not a setting; did you mean entropy.clip_cov.rate?",
+        ),
+        (
+            "entropy=[clip_cov,random_clip]",
+            "entropy.clip_cov is chosen twice; of clip_cov or random_clip take one.",
+        ),
+        (
+            "entropy=[clip_cov,bnus]",
+            "entropy=bnus does not exist; did you mean entropy=bonus? Options: "
+            f"{', '.join(option for group, option in OPTIONS if group == 'entropy')}.",
+        ),
         ("experimnt=lab_grpo", "experimnt is not a setting; did you mean experiment?"),
         (
             "experiment=lab_gpro",
@@ -294,28 +359,54 @@ def test_what_replaces_a_setting_that_is_gone_exists():
             assert operator.attrgetter(name)(config) is not None
 
 
+def flat(values: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def experiment_of(file: Path) -> tuple[dict, dict]:
+    """The groups that an experiment chooses and the settings it gives, those of its scale included."""
+    text = file.read_text()
+    assert text.startswith("# @package _global_\n")
+    groups, settings = {}, {}
+    for choice in yaml.safe_load(text)["defaults"]:
+        if isinstance(choice, str):
+            groups, settings = experiment_of(file.parent / f"{choice}.yaml")
+        else:
+            [(group, option)] = choice.items()
+            groups = {**groups, group.removeprefix("override /"): option}
+    return groups, settings | flat(settings_of(file))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_chooses_whole_groups(name):
-    """No experiment takes thresholds, updates, model or data from what happens to be the default."""
-    text = (CONF / "experiment" / f"{name}.yaml").read_text()
-    assert text.startswith("# @package _global_\n")
-    choices = yaml.safe_load(text)["defaults"]
-    chosen = {key.removeprefix("override /"): value for choice in choices for key, value in choice.items()}
-    assert chosen.keys() >= {"algorithm", "clip", "off_policy", "model", "data"}
-    config, expected = compose([f"experiment={name}"]), compose([f"{key}={value}" for key, value in chosen.items()])
+    """No experiment takes thresholds, updates, controls, model or data from what happens to be the default."""
+    groups, settings = experiment_of(CONF / "experiment" / f"{name}.yaml")
+    assert groups.keys() >= {"algorithm", "clip", "off_policy", "entropy", "model", "data"}
+    path = NEEDED.get(f"data={groups['data']}", [])
+    config = compose([f"experiment={name}", *path])
+    given = [*(f"{key}={value}" for key, value in groups.items()), *(f"{key}={v}" for key, v in settings.items())]
     assert config.name == name
-    assert replace(config, name="", output=None) == replace(expected, name="", output=None)
+    assert replace(config, output=None) == replace(compose([*given, *path]), output=None)
 
 
 def test_the_laboratory_experiments_differ_in_what_their_names_say():
     arms = {name: compose([f"experiment={name}"]) for name in EXPERIMENTS if name.startswith("lab_")}
-    assert {name: (c.clip.low, c.clip.high, c.off_policy.updates_per_rollout) for name, c in arms.items()} == {
+    plain = {name: c for name, c in arms.items() if c.entropy == compose([]).entropy}
+    assert {name: (c.clip.low, c.clip.high, c.off_policy.updates_per_rollout) for name, c in plain.items()} == {
         "lab_grpo": (0.2, 0.2, 8),
         "lab_grpo_open": (1.0, 1.0, 8),
         "lab_clip_higher": (0.2, 0.28, 8),
         "lab_unclipped": (None, None, 8),
         "lab_on_policy": (0.2, 0.2, 1),
     }
+    for name in arms.keys() - plain.keys():
+        unclipped = name in ("lab_kl_cov", "lab_random_kl")
+        comparable = arms["lab_unclipped" if unclipped else "lab_grpo_open"]
+        same = replace(comparable, name=name, entropy=arms[name].entropy, output=arms[name].output)
+        assert arms[name] == same
 
 
 def test_the_command_line_has_the_last_word_over_an_experiment():

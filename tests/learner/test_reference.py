@@ -105,7 +105,9 @@ def test_its_scores_are_those_of_a_plain_process_and_enter_the_gradient(referenc
     assert k3.mean() > 0.01
 
     objective = ObjectiveConfig(CONFIG.algorithm, CONFIG.clip, CONFIG.reference, CONFIG.correction)
-    learner = LearnerGroup(CONFIG.learner, objective, CONFIG.entropy, CONFIG.off_policy, 0, total_steps=1, device="cpu", threads=1)
+    learner = LearnerGroup(
+        CONFIG.learner, objective, CONFIG.entropy, CONFIG.off_policy, 0, total_steps=1, device="cpu", threads=1
+    )
     try:
         ray.get(learner.begin_start(str(START), "float32", False, TEMPERATURE), timeout=180)
         metrics = learner.update(replace(batch, reference_logprobs=found), step=0).metrics

@@ -152,7 +152,10 @@ class Outcome:
 def run(batch: TokenBatch, settings: ObjectiveConfig, layout, samples=range(8)) -> Outcome:
     """One update; all ranks add to the gradient of the same table."""
     table, plan = Table(), plan_of(layout, samples)
-    tallies = [apply_updates(table, table, settings, unsteered(settings), batch, [plan], rank)[0] for rank in range(len(layout))]
+    tallies = [
+        apply_updates(table, table, settings, unsteered(settings), batch, [plan], rank)[0]
+        for rank in range(len(layout))
+    ]
     assert table.backwards == sum(map(len, layout))
     assert table.boundaries == [i == len(passes) - 1 for passes in layout for i in range(len(passes))]
     figures = merged(tallies).values()
@@ -339,7 +342,9 @@ def test_a_batch_without_old_logprobs_takes_those_of_its_update():
     table = Table()
     now, entropies = (values.detach().numpy() for values in table.forward(batch, [np.arange(8)]))
     settings = objective(low=0.2, high=0.3, denominator="sequences", correction=("token_truncate", None, 1.5))
-    tally, scores = apply_updates(table, table, settings, unsteered(settings), batch, [plan_of(LAYOUTS["packed_rows"])], 0)
+    tally, scores = apply_updates(
+        table, table, settings, unsteered(settings), batch, [plan_of(LAYOUTS["packed_rows"])], 0
+    )
     assert tally.values()["policy/ratio_max"] == tally.values()["policy/ratio_min"] == 1
     assert np.array_equal(np.sort(scores.index), np.arange(sum(RESPONSES)))  # of masked tokens too
     np.testing.assert_allclose(scores.logprobs, now[scores.index], rtol=1e-6)

@@ -11,7 +11,7 @@ TRL's conventions and how they are named here:
 - `delta` bounds the ratio of tokens with a negative advantage: algorithm.dual_clip;
 - `beta` weighs the k3 estimate against the model the run starts from, added to each token's loss; TRL multiplies it
   with the ratio (DeepSeek-V3.2) unless use_bias_correction_kl is off;
-- `entropy_coef` weighs the mean entropy of the update's tokens whatever the loss: TokenPlan.entropy_coef with
+- `entropy_coef` weighs the mean entropy of the update's tokens whatever the loss: entropy.bonus.coef with
   denominator=tokens.
 """
 
@@ -36,14 +36,12 @@ class Case:
     learning_rate  of plain gradient descent, so large that ratios leave the trust region within the updates
     trl            arguments of GRPOConfig
     entrain        overrides of the configuration
-    entropy_coef   of the token plan
     microbatches   into which TRL cuts an update
     """
 
     learning_rate: float
     trl: dict[str, Any]
     entrain: tuple[str, ...]
-    entropy_coef: float = 0.0
     microbatches: int = 1
 
 
@@ -109,7 +107,6 @@ CASES = {
     "entropy_bonus": Case(
         RATE,
         {"loss_type": "dapo", "entropy_coef": 0.2, **_trl_clip(0.2, 0.28)},
-        (TOKENS, *_clip(0.2, 0.28)),
-        entropy_coef=0.2,
+        (TOKENS, "entropy=bonus", "entropy.bonus.coef=0.2", *_clip(0.2, 0.28)),
     ),
 }

@@ -8,12 +8,10 @@ import json
 import socket
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from safetensors.torch import save_file
 
-from entropy.plan import TokenPlan
 from launch.config import RunConfig, compose
 from learner.advantages import group_advantages
 from learner.config import AlgorithmConfig, ObjectiveConfig
@@ -87,7 +85,20 @@ def main(folder: Path) -> None:
         config = settings(case)
         batch = recorded_batch(config.algorithm)
         objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
-        worker.start(config.learner, objective, config.entropy, UPDATES, str(MODEL), "float32", False, TEMPERATURE, 0, "cpu", master, False)
+        worker.start(
+            config.learner,
+            objective,
+            config.entropy,
+            UPDATES,
+            str(MODEL),
+            "float32",
+            False,
+            TEMPERATURE,
+            0,
+            "cpu",
+            master,
+            False,
+        )
         samples = np.arange(batch.lengths.size)
         limits = PassLimits(config.learner.tokens_per_microbatch, config.learner.row_tokens)
         plan = UpdatePlan(plan_passes(batch.lengths, samples, 1, limits), samples, case.learning_rate, 0)
