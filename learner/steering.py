@@ -50,12 +50,12 @@ class Steering:
         tally = Tally()
         if self.controls.has(UPDATE):
             needs = self.controls.needs
-            is_known = is_first or not needs.current_logprobs
-            if needs.discriminators or batch.old_logprobs is None or not is_known:
+            looks = needs.discriminators or needs.current_logprobs
+            if needs.discriminators or (looks and (batch.old_logprobs is None or not is_first)):
                 found = policy.score(batch, plan.passes[rank], exact=needs.discriminators)
                 current = joined(self.gather(found))
             else:
-                current = _old(batch)
+                current = _old(batch) if looks or batch.old_logprobs is not None else _unknown(batch)
             self._decide(UPDATE, batch, plan, current, plans, tally)
         if self.controls.has(ROLLOUT):
             self._decide(ROLLOUT, batch, plan, _old(batch), plans, tally)
@@ -109,8 +109,13 @@ def _index(batch: TokenBatch, plan: UpdatePlan) -> np.ndarray:
 
 def _old(batch: TokenBatch) -> Scores:
     if batch.old_logprobs is None or batch.old_entropies is None:
-        raise ValueError("the entropy controls of this run look at the policy before the update, which was not scored")
-    return Scores(np.arange(batch.mask.size), batch.old_logprobs, batch.old_entropies, None)
+        raise ValueError("the entropy controls look at the policy that drew the rollout, which was not scored")
+    return Scores(np.arange(batch.mask.size), batch.old_logprobs, batch.old_entropies)
+
+
+def _unknown(batch: TokenBatch) -> Scores:
+    """For controls that look at advantages alone."""
+    return Scores(np.arange(batch.mask.size), *np.full((2, batch.mask.size), np.nan))
 
 
 def _shown_update(batch: TokenBatch, plan: UpdatePlan, scores: Scores, clip: ClipConfig) -> UpdateTokens:

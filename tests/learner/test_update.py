@@ -305,6 +305,7 @@ def test_the_order_of_samples_does_not_matter(level):
         groups=batch.groups[order],
         sample_keys=batch.sample_keys[order],
         **{name: getattr(batch, name)[response] for name in per_token},
+        old_entropies=None,
     )
     first, second = (run(b, settings, LAYOUTS["packed_rows"]) for b in (batch, shuffled))
     agree(second, first)

@@ -70,10 +70,12 @@ def recorded_batch(config: AlgorithmConfig) -> TokenBatch:
 def scored(worker: LearnerWorker, config: RunConfig, batch: TokenBatch, plan: UpdatePlan) -> TokenBatch:
     """The batch with the log-probabilities of the starting weights, which are the old and the reference policy's."""
     found = worker.score(batch, plan.passes)
-    logprobs = np.empty_like(batch.behaviour_logprobs)
-    logprobs[found.index] = found.logprobs
+    logprobs, entropies = np.empty((2, batch.mask.size), np.float32)
+    logprobs[found.index], entropies[found.index] = found.logprobs, found.entropies
     reference = logprobs if config.reference.place == "loss" else None
-    return TokenBatch(**vars(batch) | {"old_logprobs": logprobs, "reference_logprobs": reference})
+    return TokenBatch(
+        **vars(batch) | {"old_logprobs": logprobs, "old_entropies": entropies, "reference_logprobs": reference}
+    )
 
 
 def main(folder: Path) -> None:
