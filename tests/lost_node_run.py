@@ -33,8 +33,8 @@ from rollout.types import FinishReason, Response, VersionSpan
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEAD_CPUS, NODE_CPUS = 2, 6
-# Two seconds without a heartbeat, where Ray by itself waits for 15.
-HEARTBEATS = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+# Five seconds without a heartbeat, where Ray by itself waits for 15.
+HEARTBEATS = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 RANKS_AWAY = ["learner.ranks=2", "cluster.cpus_per_rank=3"]
 ENGINE_AWAY = ["learner.ranks=1", "cluster.cpus_per_rank=2", "cluster.cpus_per_engine=4"]
 

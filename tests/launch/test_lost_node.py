@@ -37,7 +37,7 @@ def test_a_node_that_dies_is_named_with_what_was_there(found, phase, words, acto
     assert re.match(words, said)
     assert re.search(rf"; node [\d.]+ \(Ray's id \w{{12}}\) is gone, and with it (learner-0, )?{actors}\b", said)
     assert found[phase]["status"] == "failed"
-    # Actors of the other node would take a minute; Ray takes 2 s to give the node up.
+    # Actors of the other node would take a minute; Ray takes 5 s to give the node up.
     assert found[phase]["seconds"] < 40
     assert found[phase]["left"] == {"actors": [], "places": 0, "free": 2.0}
 

@@ -124,6 +124,7 @@ def training_job(head: Head, *arguments: str) -> Iterator[tuple[subprocess.Popen
         process.wait()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_job(head, tmp_path):
     with training_job(head, f"output.folder={tmp_path / 'run'}", "--stop-on-interrupt") as (process, _):
         process.send_signal(signal.SIGINT)
