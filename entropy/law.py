@@ -25,8 +25,9 @@ class Form:
     at_zero: float  # of the basis at H = 0; infinite where the form has no ceiling
 
 
+EXPONENTIAL = Form("exponential", "R = -a e^H + b", np.exp, 1.0)
 FORMS = (
-    Form("exponential", "R = -a e^H + b", np.exp, 1.0),
+    EXPONENTIAL,
     Form("linear", "R = c - d H", lambda h: h, 0.0),
     Form("logarithmic", "R = c - d ln H", np.log, -math.inf),
 )
@@ -99,8 +100,10 @@ def fit(entropies: np.ndarray, scores: np.ndarray, form: Form) -> Fit:
     if form.name == "logarithmic" and (h <= 0).any():
         raise NoFit(f"{form.text} needs entropies above 0, and {int((h <= 0).sum())} of {h.size} are not")
     x = form.basis(h)
-    if h.size < 3 or np.ptp(x) == 0:
-        raise TooFewPoints(f"{h.size} points with {np.unique(x).size} different entropies do not determine {form.text}")
+    if h.size < 3:
+        raise TooFewPoints(f"{h.size} points do not determine {form.text}; at least 3 are needed")
+    if np.ptp(x) == 0:
+        raise TooFewPoints(f"{h.size} points that all have entropy {h[0]:.3g} do not determine {form.text}")
     centre, spread = x.mean(), ((x - x.mean()) ** 2).sum()
     slope = float(((x - centre) * (r - r.mean())).sum() / spread)
     intercept = float(r.mean() - slope * centre)
