@@ -20,8 +20,9 @@ Found = Sequence[tuple[Curve, Sequence[Line]]]
 def draw(found: Found, by_width: Scalings | None, accuracy: str, path: Path) -> None:
     """Write the picture to `path`, in the format that its ending names.
 
-    One run is drawn with all forms and its early points marked, several with the exponential one each; a second panel
-    shows a and b of the runs where `by_width` is not None. Raises OSError where `path` cannot be written.
+    One run is drawn with all forms and its early points marked, several with the exponential one each, in a colour for
+    each arm. A second panel shows a and b of the runs where `by_width` is not None. Raises OSError where `path` cannot
+    be written.
     """
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "law"}):
         figure = Figure(figsize=(10.5 if by_width else 6.0, 4.5), layout="constrained")
@@ -53,10 +54,14 @@ def _one(axes: Axes, curve: Curve, rows: Sequence[Line]) -> None:
 
 
 def _several(axes: Axes, found: Found) -> None:
-    for (curve, rows), colour in zip(found, itertools.cycle(PALETTE), strict=False):
+    arms = dict.fromkeys(curve.arm for curve, _ in found)
+    colours = dict(zip(arms, itertools.cycle(PALETTE), strict=False))
+    for curve, rows in found:
         if fitted := exponential(rows):
-            axes.scatter(curve.entropies, curve.scores, s=8, color=colour, alpha=0.5, label=curve.name)
-            _fitted(axes, curve, fitted, colour)
+            # One entry in the legend for all seeds of an arm; matplotlib leaves out what begins with "_".
+            label = f"_{curve.arm}" if curve.arm in axes.get_legend_handles_labels()[1] else curve.arm
+            axes.scatter(curve.entropies, curve.scores, s=8, color=colours[curve.arm], alpha=0.5, label=label)
+            _fitted(axes, curve, fitted, colours[curve.arm])
 
 
 def _fitted(axes: Axes, curve: Curve, fitted: Fit, colour: str, **style) -> None:

@@ -10,7 +10,7 @@ import yaml
 from entropy.law import EXPONENTIAL, FORMS, Fit, Forecast, Form, NoFit, Scaling, fit, forecast, scaling
 from launch.points import POINTS, REFUSED, read_points
 from launch.run_folder import CONFIG, METRICS, RunFolderError, read_metrics
-from launch.sweep import ENTROPY, HELD_OUT, named, shared_by
+from launch.sweep import ENTROPY, HELD_OUT, SEED, named, shared_by
 from launch.wording import Row
 
 TRAIN = "reward/accuracy"
@@ -20,11 +20,13 @@ TRAIN = "reward/accuracy"
 class Curve:
     """Points of one run in the order of training.
 
+    arm                what runs that differ in the seed alone share
     entropies, scores  float [points]: mean token entropy in nats, accuracy from 0 to 1
     width              model.width of the run; None where it has none
     """
 
     name: str
+    arm: str
     entropies: np.ndarray
     scores: np.ndarray
     width: int | None
@@ -70,7 +72,7 @@ def curves(folder: Path, accuracy: str) -> tuple[list[Curve], list[str]]:
     Raises RunFolderError where `folder` is neither.
     """
     if (folder / METRICS).is_file():
-        return [_curve(str(folder), folder, accuracy)], []
+        return [_curve(str(folder), str(folder), folder, accuracy)], []
     if not (folder / POINTS).is_file():
         raise RunFolderError(
             f"{folder} holds neither {METRICS} nor {POINTS}, so it is the folder of neither a run nor a sweep"
@@ -84,14 +86,15 @@ def curves(folder: Path, accuracy: str) -> tuple[list[Curve], list[str]]:
         if point.status == REFUSED or not (folder / point.name / METRICS).is_file():
             left_out.append(f"left out: {name}: {point.status}, without metrics of its own")
         else:
-            found.append(_curve(name, folder / point.name, accuracy))
+            arm = named([each for each in point.overrides if not each.startswith(SEED)], shared)
+            found.append(_curve(name, arm, folder / point.name, accuracy))
     return found, left_out
 
 
-def _curve(name: str, folder: Path, accuracy: str) -> Curve:
+def _curve(name: str, arm: str, folder: Path, accuracy: str) -> Curve:
     config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
     entropies, scores = points(read_metrics(folder), accuracy)
-    return Curve(name, entropies, scores, config.get("model", {}).get("width"))
+    return Curve(name, arm, entropies, scores, config.get("model", {}).get("width"))
 
 
 def lines(curve: Curve) -> list[Line]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.selection import PLANS, peak_bytes_per_token, update
 from entropy.covariance import token_covariance
 from entropy.selection import Quota, draw, largest
 from entropy.tokens import UpdateTokens
@@ -148,3 +149,10 @@ def test_a_quota_has_no_floor_of_one_token():
     assert [quota.take(100) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
     assert Quota(0.5, carry=0.75).take(1) == 1
     assert Quota(0.5).take(0) == 0
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_memory_of_planning_is_linear_in_tokens(plan):
+    small, large = (peak_bytes_per_token(plan, update(tokens)) for tokens in (50_000, 200_000))
+    assert large == pytest.approx(small, rel=0.02)
+    assert large < 48

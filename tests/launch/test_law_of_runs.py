@@ -130,7 +130,9 @@ def test_a_sweep_and_coefficients_against_width(tmp_path, capsys):
     assert "left out: model.width=8 seed=0: refused, without metrics of its own" in printed.err
     at = out.index("coefficients of R = -a e^H + b over 6 runs of model.width 64, 96, 160")
     assert out[at + 1 : at + 3] == ["a = 0.050 ln(width) +0.000, R² 1.000", "b = 0.100 ln(width) +0.500, R² 1.000"]
-    assert "model.width" in (sweep / "law.svg").read_text()
+    drawing = (sweep / "law.svg").read_text()
+    assert "coefficient" in drawing
+    assert [drawing.count(f"model.width={width}<") for width in (64, 96, 160)] == [1, 1, 1]  # not one for each seed
 
 
 def test_several_runs_of_one_width_have_no_scaling(tmp_path, capsys, monkeypatch):
