@@ -68,7 +68,7 @@ def _finite(tokens: UpdateTokens, name: str, values: np.ndarray) -> None:
 class CovarianceTail:
     """How heavy the upper tail of the tokens' covariance is; every figure is NaN of no tokens.
 
-    top         mean of the largest scores, by the share of tokens they are (`TOP_SHARES`, never fewer than one token)
+    top         mean of the largest scores, by the share of tokens they are (`TOP_SHARES`, rounded up to whole tokens)
     quantiles   by their level (`QUANTILES`), interpolated linearly
     band_share  share of tokens with low < score < high
     """
@@ -87,8 +87,7 @@ def covariance_tail(scores: np.ndarray, low: float, high: float) -> CovarianceTa
         nan = float("nan")
         return CovarianceTail(dict.fromkeys(TOP_SHARES, nan), dict.fromkeys(QUANTILES, nan), nan)
     ascending = np.sort(scores.astype(np.float64, copy=False))
-    # The margin is for shares that a float cannot hold: 0.0002 of 35000 tokens are 7, and the product is above it.
-    counts = {share: max(1, math.ceil(share * scores.size - 1e-9)) for share in TOP_SHARES}
+    counts = {share: math.ceil(share * scores.size) for share in TOP_SHARES}
     inside = np.searchsorted(ascending, high, side="left") - np.searchsorted(ascending, low, side="right")
     return CovarianceTail(
         top={share: float(ascending[-count:].mean()) for share, count in counts.items()},

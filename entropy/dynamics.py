@@ -44,10 +44,8 @@ def _covariance(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
     # A token of probability zero has an infinite log-probability and no weight.
     x = torch.where(p > 0, x, torch.zeros_like(x))
     y = torch.where(p > 0, y, torch.zeros_like(y))
-    # Centring one of the two is enough on paper; centring both keeps a shift of all logits from costing digits.
-    x = x - (p * x).sum(-1, keepdim=True)
-    y = y - (p * y).sum(-1, keepdim=True)
-    return (p * x * y).sum(-1)
+    centred = x - (p * x).sum(-1, keepdim=True)
+    return (p * centred * y).sum(-1)
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:

@@ -135,7 +135,7 @@ def forecast(entropies: np.ndarray, scores: np.ndarray, form: Form, early: float
     At least three points are fitted. Raises TooFewPoints where nothing is left to predict.
     """
     h, r = np.asarray(entropies, np.float64), np.asarray(scores, np.float64)
-    # The margin is for products such as 0.15 * 60, which a float may hold as a little more than 9.
+    # The margin is for products such as 0.07 * 100, which in floats is a little more than 7.
     first = max(3, math.ceil(early * h.size - 1e-9))
     if first >= h.size:
         raise TooFewPoints(f"{h.size} points leave none to predict after the first {first}")

@@ -140,5 +140,6 @@ def test_alarms_are_of_the_last_entropy_against_the_first():
     assert (fallen.kind, risen.kind) == ("collapse", "surge")
     assert fallen.sentence == "entropy fell from 1 to 0.4 nats, below 0.5 of what it was"
     assert risen.sentence == "entropy rose from 1 to 2.5 nats, above 2 times what it was"
+    assert entropy_alarm([0.5, 0.3], 0.5, 2.0) is None
     assert entropy_alarm([1.0], 0.5, 2.0) is None
     assert entropy_alarm([0.0, 1.0], 0.5, 2.0) is None

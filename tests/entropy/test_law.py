@@ -113,6 +113,11 @@ def test_how_many_points_are_early(points, first):
     assert forecast(*series(LINEAR, points), LINEAR).fit.points == first
 
 
+def test_early_is_a_share_on_paper_and_not_in_floats():
+    assert math.ceil(0.07 * 100) == 8
+    assert forecast(*series(LINEAR, 100), LINEAR, early=0.07).fit.points == 7
+
+
 def test_points_that_determine_nothing_are_refused():
     with pytest.raises(TooFewPoints, match=r"2 points do not determine R = -a e\^H \+ b; at least 3 are needed"):
         fit(np.array([0.1, 0.2]), np.array([0.5, 0.6]), EXPONENTIAL)
@@ -129,7 +134,9 @@ def test_points_that_determine_nothing_are_refused():
 
 
 def test_accuracy_that_does_not_vary_has_no_r_squared():
-    found = fit(np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.1), LINEAR)
+    scores = np.full(3, 0.1)
+    assert scores.mean() != 0.1
+    found = fit(np.array([0.1, 0.2, 0.4]), scores, LINEAR)
     assert math.isnan(found.r_squared)
     assert found.slope.value == pytest.approx(0, abs=1e-15)
 

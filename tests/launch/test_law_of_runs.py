@@ -121,6 +121,7 @@ def test_a_sweep_and_coefficients_against_width(tmp_path, capsys):
             overrides.append((f"model.width={width}", f"seed={seed}", "steps=60"))
             write_run(sweep / f"{width}_{seed}", rows, width)
     record = [Point(f"{o[0][12:]}_{o[1][5:]}", o, "finished", None) for o in overrides]
+    write_run(sweep / "none", rows_of())  # of an earlier attempt
     record += [Point("none", ("model.width=8", "seed=0", "steps=60"), "refused", "no such model")]
     (sweep / POINTS).write_text(json.dumps([asdict(point) for point in record]))
     assert main([str(sweep)]) == 0
