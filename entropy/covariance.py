@@ -3,21 +3,33 @@
 Cui et al. 2025 (arXiv 2505.22617), equation and theorem numbers are its.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from entropy.tokens import UpdateTokens
 
+# Shares of the tokens with the largest covariance, as in table 1 of the paper.
+TOP_SHARES = (0.0002, 0.002, 0.02, 0.2, 0.5, 1.0)
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+
 
 def token_covariance(tokens: UpdateTokens) -> np.ndarray:
     """float64 [n]: (log pi - mean log pi) (A - mean A) of each token, the means over all n tokens. Eq. 10.
 
-    The mean of it over the tokens is their population covariance.
+    The mean of it over the tokens is their population covariance. Exactly 0 where all advantages are equal. Raises
+    ValueError where a log-probability or an advantage is not finite: no score could be given to any token.
     """
-    if not tokens.size:
-        return np.zeros(0)
+    _finite(tokens, "logprobs", tokens.logprobs)
+    _finite(tokens, "advantages", tokens.advantages)
+    # Equal values differ from their mean by round-off, whose sign would rank the tokens.
+    if not tokens.size or np.ptp(tokens.advantages) == 0:
+        return np.zeros(tokens.size)
     centred = tokens.logprobs - tokens.mean(tokens.logprobs)
-    return centred * (tokens.advantages - tokens.mean(tokens.advantages))
+    centred *= tokens.advantages - tokens.mean(tokens.advantages)
+    return centred
 
 
 def first_order_change(tokens: UpdateTokens) -> np.ndarray:
@@ -25,22 +37,63 @@ def first_order_change(tokens: UpdateTokens) -> np.ndarray:
 
     One policy-gradient step of size η on the logits of a state, Δz = η A (e_y - p), changes its entropy by minus η
     times this, to first order; its mean over y ~ p is Theorem 1. It is the exact counterpart of `token_covariance`.
+    Raises ValueError where the discriminators are missing, or one of them or of the advantages is not finite.
     """
     if tokens.discriminators is None:
         raise ValueError("the exact score needs the discriminators of the tokens, and they were not computed")
+    _finite(tokens, "discriminators", tokens.discriminators)
+    _finite(tokens, "advantages", tokens.advantages)
     return tokens.advantages * tokens.discriminators
 
 
 def discriminators(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """S_y - Σ_v p_v S_v with S_v = p_v (log p_v + H): float [n].
+    """S_y - Σ_v p_v S_v with S_v = p_v (log p_v + H): float32 [n], float64 where the logits are.
 
-    logits  float [n, vocabulary], tempered; chosen int64 [n]
+    logits  float [n, vocabulary], tempered, -inf for tokens that cannot be drawn; chosen int64 [n]
     """
-    logp = logits.log_softmax(-1)
+    logp = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
     p = logp.exp()
     weighted = torch.where(p > 0, p * logp, torch.zeros_like(p))
     s = weighted - p * weighted.sum(-1, keepdim=True)
     return s.gather(-1, chosen[:, None]).squeeze(-1) - (p * s).sum(-1)
+
+
+def _finite(tokens: UpdateTokens, name: str, values: np.ndarray) -> None:
+    wrong = tokens.size - int(np.count_nonzero(np.isfinite(values)))
+    if wrong:
+        raise ValueError(f"update {tokens.update}: {name} of {wrong} of {tokens.size} tokens are not finite")
+
+
+@dataclass(frozen=True)
+class CovarianceTail:
+    """How heavy the upper tail of the tokens' covariance is; every figure is NaN of no tokens.
+
+    top         mean of the largest scores, by the share of tokens they are (`TOP_SHARES`, rounded up to whole tokens)
+    quantiles   by their level (`QUANTILES`), interpolated linearly
+    band_share  share of tokens with low < score < high
+    """
+
+    top: dict[float, float]
+    quantiles: dict[float, float]
+    band_share: float
+
+
+def covariance_tail(scores: np.ndarray, low: float, high: float) -> CovarianceTail:
+    """Table 1 of the paper, of any scores [n] in any order, with quantiles and the share of tokens in a band.
+
+    Sorts a copy of the scores, so that the figures are the same to the last bit in whatever order they come.
+    """
+    if not scores.size:
+        nan = float("nan")
+        return CovarianceTail(dict.fromkeys(TOP_SHARES, nan), dict.fromkeys(QUANTILES, nan), nan)
+    ascending = np.sort(scores.astype(np.float64, copy=False))
+    counts = {share: math.ceil(share * scores.size) for share in TOP_SHARES}
+    inside = np.searchsorted(ascending, high, side="left") - np.searchsorted(ascending, low, side="right")
+    return CovarianceTail(
+        top={share: float(ascending[-count:].mean()) for share, count in counts.items()},
+        quantiles={level: float(np.quantile(ascending, level)) for level in QUANTILES},
+        band_share=max(0.0, float(inside / scores.size)),
+    )
 
 
 def bandit_covariance(logprobs: np.ndarray, lengths: np.ndarray, advantages: np.ndarray, groups: np.ndarray) -> float:

@@ -14,9 +14,9 @@ def token_entropy(logits: torch.Tensor, temperature: float = 1.0, chunk: int = 2
     """Exact entropy of each row's distribution: float32 [...], float64 where the logits are. With gradients.
 
     Rows are worked on `chunk` at a time in float32 or better. A logit of -inf has probability zero and adds nothing, to
-    the gradient either.
+    the gradient either. The states are response tokens, or prompt tokens for the entropy of the prompt.
 
-    logits  float [..., vocabulary]
+    logits  float [..., vocabulary], of which at least one in a row is finite
     """
     rows = logits.reshape(-1, logits.shape[-1])
     parts = [_entropy(rows[start : start + chunk], temperature) for start in range(0, len(rows), chunk)]
@@ -33,8 +33,8 @@ def _entropy(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 
 
 def entropy_gradient(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """dH / d logits = -p (log p + H) / temperature: the closed form, float [..., vocabulary]."""
-    logp = (logits / temperature).log_softmax(-1)
+    """dH / d logits = -p (log p + H) / temperature: the closed form, float32 or float64 [..., vocabulary]."""
+    logp = (logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature).log_softmax(-1)
     p = logp.exp()
     weighted = torch.where(p > 0, p * logp, torch.zeros_like(p))
     entropy = -weighted.sum(-1, keepdim=True)
@@ -57,7 +57,9 @@ def importance_weighted_entropy(logprobs: np.ndarray, behaviour_logprobs: np.nda
     if most < math.inf:
         log_weights = np.minimum(log_weights, math.log(most))
     weights = np.exp(log_weights - log_weights.max())
-    return float(-(weights * logprobs).sum() / weights.sum())
+    # A token that pi never draws has weight 0 and log pi = -inf.
+    terms = np.multiply(weights, logprobs, out=np.zeros_like(weights), where=weights > 0)
+    return float(-terms.sum() / weights.sum())
 
 
 def top_k_bounds(logprobs: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,14 +69,20 @@ def top_k_bounds(logprobs: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.
     many tokens as fit at the k-th probability, and one with the rest.
 
     logprobs    float [n, k], of the k likeliest tokens in any order, of the policy itself (not of a cut one)
-    vocabulary  tokens there are, at least k
+    vocabulary  tokens there are
+
+    Raises ValueError where that is less than k.
     """
     logp = np.asarray(logprobs, np.float64)
     p = np.exp(logp)
     head = -np.where(p > 0, p * np.where(p > 0, logp, 0.0), 0.0).sum(-1)
-    tail, others, least = np.clip(1.0 - p.sum(-1), 0.0, 1.0), vocabulary - p.shape[-1], p.min(-1)
+    others, least = vocabulary - p.shape[-1], p.min(-1)
+    if others < 0:
+        raise ValueError(f"{p.shape[-1]} log-probabilities of a vocabulary of {vocabulary}")
+    tail = np.clip(1.0 - p.sum(-1), 0.0, 1.0) if others else np.zeros(p.shape[:-1])
     upper = head - _xlogx_over(tail, others)
-    whole = np.floor(np.divide(tail, least, out=np.zeros_like(tail), where=least > 0))
+    # Round-off in the tail must not put more tokens there than the vocabulary has.
+    whole = np.floor(np.minimum(np.divide(tail, least, out=np.zeros_like(tail), where=least > 0), others))
     rest = np.clip(tail - whole * least, 0.0, None)
     lower = head - whole * _xlogx(least) - _xlogx(rest)
     return lower, upper

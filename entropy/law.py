@@ -25,8 +25,9 @@ class Form:
     at_zero: float  # of the basis at H = 0; infinite where the form has no ceiling
 
 
+EXPONENTIAL = Form("exponential", "R = -a e^H + b", np.exp, 1.0)
 FORMS = (
-    Form("exponential", "R = -a e^H + b", np.exp, 1.0),
+    EXPONENTIAL,
     Form("linear", "R = c - d H", lambda h: h, 0.0),
     Form("logarithmic", "R = c - d ln H", np.log, -math.inf),
 )
@@ -46,7 +47,7 @@ class Fit:
     slope, intercept  of the basis: -a and b, or -d and c
     ceiling           R at H = 0: b - a, or c; None where the form has none
     rmse              of the points that were fitted, with n - 2 in the denominator
-    r_squared         share of the variance of R that is explained
+    r_squared         share of the variance of R that is explained; NaN where R does not vary
     points            that were fitted
     """
 
@@ -77,14 +78,19 @@ class Forecast:
     predicted: int
 
 
-class TooFewPoints(ValueError):
+class NoFit(ValueError):
+    """Points that a form cannot be fitted to."""
+
+
+class TooFewPoints(NoFit):
     """Points that do not determine a line."""
 
 
 def fit(entropies: np.ndarray, scores: np.ndarray, form: Form) -> Fit:
     """Least squares of `form` on points (H, R), both float [n].
 
-    Raises TooFewPoints with fewer than three points or without two different entropies.
+    Raises TooFewPoints with fewer than three points or without two different entropies, NoFit for the logarithmic form
+    where an entropy is not above 0, ValueError where a value is not finite.
     """
     h, r = np.asarray(entropies, np.float64), np.asarray(scores, np.float64)
     if h.shape != r.shape or h.ndim != 1:
@@ -92,10 +98,12 @@ def fit(entropies: np.ndarray, scores: np.ndarray, form: Form) -> Fit:
     if not (np.isfinite(h).all() and np.isfinite(r).all()):
         raise ValueError("an entropy or a score is not finite")
     if form.name == "logarithmic" and (h <= 0).any():
-        raise ValueError("the logarithmic form needs entropies above 0")
+        raise NoFit(f"{form.text} needs entropies above 0, and {int((h <= 0).sum())} of {h.size} are not")
     x = form.basis(h)
-    if h.size < 3 or np.ptp(x) == 0:
-        raise TooFewPoints(f"{h.size} points with {np.unique(x).size} different entropies do not determine {form.text}")
+    if h.size < 3:
+        raise TooFewPoints(f"{h.size} points do not determine {form.text}; at least 3 are needed")
+    if np.ptp(x) == 0:
+        raise TooFewPoints(f"{h.size} points that all have entropy {h[0]:.3g} do not determine {form.text}")
     centre, spread = x.mean(), ((x - x.mean()) ** 2).sum()
     slope = float(((x - centre) * (r - r.mean())).sum() / spread)
     intercept = float(r.mean() - slope * centre)
@@ -116,7 +124,7 @@ def fit(entropies: np.ndarray, scores: np.ndarray, form: Form) -> Fit:
         intercept=at(0.0),
         ceiling=at(form.at_zero) if math.isfinite(form.at_zero) else None,
         rmse=math.sqrt(variance),
-        r_squared=1 - float((residual**2).sum()) / total if total else 1.0,
+        r_squared=1 - float((residual**2).sum()) / total if np.ptp(r) else math.nan,
         points=h.size,
     )
 
@@ -127,7 +135,8 @@ def forecast(entropies: np.ndarray, scores: np.ndarray, form: Form, early: float
     At least three points are fitted. Raises TooFewPoints where nothing is left to predict.
     """
     h, r = np.asarray(entropies, np.float64), np.asarray(scores, np.float64)
-    first = max(3, math.ceil(early * h.size))
+    # The margin is for products such as 0.07 * 100, which in floats is a little more than 7.
+    first = max(3, math.ceil(early * h.size - 1e-9))
     if first >= h.size:
         raise TooFewPoints(f"{h.size} points leave none to predict after the first {first}")
     fitted = fit(h[:first], r[:first], form)
@@ -137,7 +146,7 @@ def forecast(entropies: np.ndarray, scores: np.ndarray, form: Form, early: float
 
 @dataclass(frozen=True)
 class Scaling:
-    """A coefficient against the logarithm of model size: value = slope · ln(size) + intercept."""
+    """A coefficient against the logarithm of model size (fig. 7): value = slope · ln(size) + intercept."""
 
     slope: float
     intercept: float
@@ -145,7 +154,12 @@ class Scaling:
 
 
 def scaling(sizes: np.ndarray, values: np.ndarray) -> Scaling:
-    """Least squares of a coefficient of the law on ln(size); sizes in parameters. Needs two different sizes."""
+    """Least squares of a coefficient of the law on ln(size), both float [runs].
+
+    sizes  parameters without embeddings in the paper, or any measure that all runs share, such as width
+
+    Raises TooFewPoints without two different sizes.
+    """
     x, y = np.log(np.asarray(sizes, np.float64)), np.asarray(values, np.float64)
     if np.unique(x).size < 2:
         raise TooFewPoints("coefficients against model size need at least two sizes")

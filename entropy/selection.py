@@ -45,9 +45,13 @@ def draw(candidates: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
 def largest(scores: np.ndarray, candidates: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
     """int64 [at most `count`]: indices of the candidates with the largest scores, ascending; equal scores by key.
 
-    scores  float [n] without NaN at candidates; candidates bool [n]; keys uint64 [n]
+    scores  float [n]; candidates bool [n]; keys uint64 [n]
+
+    Raises ValueError where the score of a candidate is NaN, whose rank would be the sorting routine's choice.
     """
     indices = np.flatnonzero(candidates)
+    if np.isnan(scores[indices]).any():
+        raise ValueError(f"scores of {int(np.isnan(scores[indices]).sum())} of {indices.size} candidates are NaN")
     if count <= 0:
         return indices[:0]
     if count >= indices.size:

@@ -11,7 +11,7 @@ from entropy.keyed import token_keys
 class UpdateTokens:
     """n tokens of s samples, sample after sample. Only tokens that take part in the loss.
 
-    sample_keys     uint64 [s], one for each sample and the same wherever it stands (`entropy.keyed.sample_key`)
+    sample_keys     uint64 [s], one for each sample, of its own and the same wherever it stands (`keyed.sample_key`)
     lengths         int64 [s], tokens of each sample
     positions       int64 [n], of the token in its response
     logprobs        float64 [n], log-probability of the token under the policy that the control is to judge
@@ -21,6 +21,8 @@ class UpdateTokens:
     advantages      float64 [n], never scaled by a denominator
     clipped         bool [n], whether the surrogate's clip has taken the token's gradient away already
     update          index of the update in the run, from 0
+
+    Raises ValueError where the fields do not have one value for each token, or for each sample.
     """
 
     sample_keys: np.ndarray
@@ -34,6 +36,16 @@ class UpdateTokens:
     clipped: np.ndarray
     update: int
 
+    def __post_init__(self) -> None:
+        arrays = [self.positions, self.logprobs, self.old_logprobs, self.entropies, self.advantages, self.clipped]
+        arrays += [] if self.discriminators is None else [self.discriminators]
+        sizes = {array.size for array in arrays} | {int(self.lengths.sum())}
+        if len(sizes) > 1 or self.sample_keys.size != self.lengths.size:
+            raise ValueError(
+                f"fields of {sorted(sizes)} tokens, {self.sample_keys.size} keys and {self.lengths.size} lengths: "
+                "each token has one value in every field, each sample one key and one length"
+            )
+
     @property
     def size(self) -> int:
         return self.logprobs.size
@@ -41,14 +53,13 @@ class UpdateTokens:
     def mean(self, values: np.ndarray) -> float:
         """Mean of `values` [n], the same to the last bit in whatever order the samples stand; NaN of no tokens.
 
-        Tokens are summed within each sample, and the sums in the order of the samples' keys.
+        Tokens are summed within each sample, and the sums in ascending order.
         """
         if not self.size:
             return float("nan")
-        filled = np.flatnonzero(self.lengths)
-        starts = np.cumsum(self.lengths) - self.lengths
-        sums = np.add.reduceat(values.astype(np.float64, copy=False), starts[filled])
-        return float(sums[np.argsort(self.sample_keys[filled], kind="stable")].sum() / self.size)
+        filled = self.lengths[self.lengths > 0]
+        sums = np.add.reduceat(values.astype(np.float64, copy=False), np.cumsum(filled) - filled)
+        return float(np.sort(sums).sum() / self.size)
 
     def keys(self, *seed: int) -> np.ndarray:
         """uint64 [n]: a random number for each token, of the seed, the update and the token alone."""
