@@ -278,7 +278,8 @@ def test_output_folder_becomes_absolute(tmp_path, monkeypatch):
         ),
         (
             "experiment=cui_kl_cov_32b entropy=none data.path=/data/train.jsonl",
-            "entropy.kl_cov is incomplete; choose entropy=kl_cov or random_kl, or leave it out with entropy.kl_cov=null.",
+            "entropy.kl_cov is incomplete; choose entropy=kl_cov or random_kl, or leave it out with "
+            "entropy.kl_cov=null.",
         ),
         (
             "entropy.bonus={coef:1}",
