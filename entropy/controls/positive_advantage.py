@@ -62,7 +62,7 @@ class PositiveAdvantage(Plain):
         half, last = self._steps / 2, self._steps - 1
         if step >= last:
             return 1.0
-        return max(0.0, step - half) / (last - half)
+        return 0.0 if step <= half else (step - half) / (last - half)
 
     def _epoch(self, step: int) -> float:
         epochs = int(_given(self._config.epochs))

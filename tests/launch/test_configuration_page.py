@@ -59,10 +59,11 @@ def test_the_table_of_groups_names_every_option():
 
 
 def test_the_table_of_experiments_is_true():
-    rows = re.findall(r"^\| `(lab_\w+)` \| (\S+) \| (\d+) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(lab_\w+)` \| (\S+) \| (\d+) \| `(\w+)` \|$", PAGE, re.MULTILINE)
     assert {name for name, *_ in rows} == {file.stem for file in (CONF / "experiment").glob("lab_*.yaml")}
-    for name, thresholds, updates in rows:
+    for name, thresholds, updates, entropy in rows:
         config = compose([f"experiment={name}"])
         clip = config.clip
         assert thresholds == ("none" if clip.low is None else f"{clip.low:g}/{clip.high:g}")
         assert config.off_policy.updates_per_rollout == int(updates)
+        assert f"  - override /entropy: {entropy}\n" in (CONF / "experiment" / f"{name}.yaml").read_text()
