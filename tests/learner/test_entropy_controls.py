@@ -70,7 +70,7 @@ def test_keeping_the_positive_leaves_the_gradient_of_the_weight_zero_out():
     assert found.tolist() == plain[:10].tolist() + [0.0] * 5
 
 
-@pytest.mark.parametrize("weight", [0.05, 0.3, 0.95])
+@pytest.mark.parametrize("weight", [0.0625, 0.25, 0.75])
 def test_weighing_the_clipped_surrogate_is_weighing_positive_advantages(weight):
     scaled = [weight * advantage if advantage > 0 else advantage for advantage in ADVANTAGES]
     found = losses_and_gradients(reweighted(weight))
