@@ -80,7 +80,7 @@ class ClipCov(_ByCovariance):
         metrics = self._metrics(tokens, scores, found, chosen)
         if not chosen.size:
             return Decision(TokenPlan(), metrics)
-        weight = torch.ones(tokens.size)
+        weight = torch.ones(tokens.size, dtype=torch.float64)
         weight[torch.from_numpy(chosen)] = 0.0
         return Decision(TokenPlan(weight=weight), metrics)
 
@@ -115,6 +115,6 @@ class KlCov(_ByCovariance):
         metrics = self._metrics(tokens, scores, tokens.size, chosen)
         if not chosen.size or not self._kl_cov.coef:
             return Decision(TokenPlan(), metrics)
-        coef = torch.zeros(tokens.size)
+        coef = torch.zeros(tokens.size, dtype=torch.float64)
         coef[torch.from_numpy(chosen)] = self._kl_cov.coef
         return Decision(TokenPlan(kl_coef=coef, kl_penalty=self._kl_cov.penalty), metrics)

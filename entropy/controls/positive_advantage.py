@@ -98,7 +98,7 @@ class PositiveAdvantage(Plain):
         }
         if self.weight == 1:
             return Decision(TokenPlan(), metrics)
-        weight = torch.ones(tokens.size)
+        weight = torch.ones(tokens.size, dtype=torch.float64)
         weight[torch.from_numpy(positive)] = self.weight
         return Decision(TokenPlan(weight=weight), metrics)
 

@@ -124,7 +124,6 @@ def under(setting: str, owner: str) -> str:
             "off_policy.max_staleness=1",
             "off_policy.max_staleness = 1 asks for asynchronous rollouts, which this version does not have; give 0.",
         ),
-        ("entropy.controls=[kl_cov]", "entropy.controls: there is no control kl_cov; there is none yet."),
     ],
 )
 def test_a_wrong_combination_has_its_sentence(overrides, sentence):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from launch.config import ASSETS, compose
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, ObjectiveConfig
 from learner.group import LearnerGroup
 
 MODEL = ASSETS / "laboratory" / "96"
@@ -31,7 +31,7 @@ def config() -> LearnerConfig:
 @pytest.fixture(scope="module")
 def group(config, ray_session) -> Iterator[LearnerGroup]:
     run = compose(["output.folder=unused", "learner.ranks=2", "off_policy=updates1"])
-    objective: Any = None
+    objective = ObjectiveConfig(run.algorithm, run.clip, run.reference, run.correction)
     group = LearnerGroup(
         run.learner, objective, run.entropy, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
     )
