@@ -192,14 +192,19 @@ def measure(tokens, vocabulary, dtype, device, turns) -> dict[str, object]:
     for name in names:
         of = "plain" if PATHS[name][1] else "plain, no entropy gradient"
         rows[name]["extra_of_plain"] = rows[name]["extra_bytes"] / rows[of]["extra_bytes"]
+    load = os.getloadavg()[0]
     title = {"tokens": tokens, "vocabulary": vocabulary, "width": WIDTH, "dtype": str(dtype).removeprefix("torch.")}
-    return title | {"turns": turns, "largest_error": largest_error(tokens, vocabulary, dtype, device), "paths": rows}
+    return title | {
+        "turns": turns,
+        "load": load,
+        "largest_error": largest_error(tokens, vocabulary, dtype, device),
+        "paths": rows,
+    }
 
 
 def show(found) -> None:
-    print(
-        "\n{tokens} tokens, vocabulary {vocabulary}, width {width}, {dtype}: error {largest_error:.1e}".format(**found)
-    )
+    print("\n{tokens} tokens, vocabulary {vocabulary}, width {width}, {dtype}".format(**found))
+    print("largest error {largest_error:.1e} nats; load {load:.1f}".format(**found))
     print(f"{'':<28}{'s':>9}{'of products':>13}{'extra GiB':>11}{'of plain':>10}")
     for name, row in found["paths"].items():
         memory = f"{row['extra_bytes'] / GIB:>11.3f}{row['extra_of_plain']:>10.3f}" if "extra_bytes" in row else ""
@@ -220,7 +225,7 @@ def main(arguments: list[str]) -> None:
         print(extra_bytes(name, int(tokens), int(vocabulary), getattr(torch, dtype), device))
         return
     stamp = machine() | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu, one thread"}
-    stamp |= {"torch": torch.__version__, "load_before": str(os.getloadavg()[0])}
+    stamp |= {"torch": torch.__version__}
     found = []
     for library, version in versions().items():
         print(f"{library} {version}" if version else f"{library} is not installed, so it is left out")
@@ -228,10 +233,10 @@ def main(arguments: list[str]) -> None:
         for tokens, vocabulary in QUICK if asked.quick else WORKLOADS:
             found.append(measure(tokens, vocabulary, dtype, asked.device, asked.turns))
             show(found[-1])
-    stamp["load_after"] = str(os.getloadavg()[0])
+            if asked.save:  # after each, because all take long
+                content = {"machine": stamp, "libraries": versions(), "workloads": found}
+                RESULTS.write_text(json.dumps(content, indent=2) + "\n")
     print("\n" + "\n".join(f"{key:<14}{value}" for key, value in stamp.items()))
-    if asked.save:
-        RESULTS.write_text(json.dumps({"machine": stamp, "libraries": versions(), "workloads": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
