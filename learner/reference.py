@@ -79,9 +79,11 @@ class ReferenceWorker:
         """Load the model. It has the learner's kernel and limits, so that the same weights score the same."""
         import torch
 
+        from learner.head_support import check_model
         from learner.policy import Policy
 
         self._model = FrozenModel(model_path, dtype, config.attention, trust_remote_code, torch.device(device), offload)
+        check_model(self._model.model)
         self._policy = Policy(self._model, temperature, config.logprob_chunk_tokens, _limits(config))
 
     def score(self, batch: TokenBatch, passes: Passes) -> Scores:
