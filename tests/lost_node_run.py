@@ -1,4 +1,4 @@
-"""`python tests/lost_node_run.py FOLDER`: runs on two Ray nodes of which the second dies, and a driver that is killed.
+"""`python tests/lost_node_run.py FOLDER PHASE...`: runs on two Ray nodes of which the second dies, a killed driver.
 
 Actors are real, what they load is not. One line of what it prints is JSON: for each phase the sentence, the seconds
 from the node's death to it, and what is left afterwards.
@@ -88,7 +88,7 @@ class Rank:
         time.sleep(60)
 
 
-def main(folder: str) -> None:
+def main(folder: str, *phases: str) -> None:
     use_private_token()
     os.environ["PYTHONPATH"] = ROOT
     head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, "_system_config": HEARTBEATS}
@@ -96,10 +96,11 @@ def main(folder: str) -> None:
     try:
         cluster.add_node(num_cpus=NODE_CPUS)
         ray.init(address=cluster.address, log_to_driver=False)
-        found = {"killed driver": kill_driver(f"{folder}/driver", cluster)}
+        found = {"killed driver": kill_driver(f"{folder}/driver", cluster)} if KILLED in phases else {}
         pool.EngineActor, group.LearnerWorker = Engine, Rank  # type: ignore[misc]
-        for phase, (owner, method, away) in PHASES.items():
-            if phase != next(iter(PHASES)):
+        for number, phase in enumerate(phase for phase in phases if phase != KILLED):
+            owner, method, away = PHASES[phase]
+            if number:
                 cluster.add_node(num_cpus=NODE_CPUS)
             found[phase] = lose_node(f"{folder}/{phase}", cluster, phase, owner, method, away)
         print(json.dumps(found))
@@ -108,6 +109,7 @@ def main(folder: str) -> None:
         cluster.shutdown()
 
 
+KILLED = "killed driver"
 # The second node dies when this is called.
 PHASES = {
     "place": (Graph, "start", RANKS_AWAY),
@@ -150,13 +152,19 @@ def kill_driver(folder: str, cluster: Cluster) -> dict:
     command = [sys.executable, "-m", "launch.train", *settings(folder, cluster, *RANKS_AWAY)]
     # This cluster asks for no token, and its nodes would not understand a driver that does.
     environ = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    driver = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert driver.stdout is not None
-    reached = any("loading" in line for line in driver.stdout)
+    said: list[str] = []
+    for line in driver.stdout:
+        said.append(line)
+        if "loading" in line:
+            break
     running = left(0)["actors"]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    return {"reached": reached, "running": running, "left": left(HEAD_CPUS + NODE_CPUS)}
+    return {"said": "".join(said), "running": running, "left": left(HEAD_CPUS + NODE_CPUS)}
 
 
 def left(free_cpus: int) -> dict:

@@ -17,7 +17,7 @@ def files(tmp_path_factory) -> list[str]:
     """A model and data to name; their content is not looked at here."""
     folder: Path = tmp_path_factory.mktemp("files")
     for name in ("config.json", "tokenizer.json", "model.safetensors", "train.parquet"):
-        (folder / name).touch()
+        (folder / name).write_text("{}")
     return [f"model.path={folder}", f"data.path={folder / 'train.parquet'}"]
 
 

@@ -73,6 +73,7 @@ def test_a_wrong_token(head, tmp_path):
         assert "RAY_AUTH_TOKEN_PATH" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_too_small_fails_in_words_and_keeps_nothing(head, tmp_path):
     done = run(head, *TINY, f"output.folder={tmp_path}", "rollout.engines=9", "cluster.start_timeout_s=4")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -146,6 +147,7 @@ def test_a_job_whose_command_is_killed(head, tmp_path):
     assert_nothing_left(head)
 
 
+@pytest.mark.slow
 def test_a_job_that_somebody_stops(head, tmp_path):
     with training_job(head, f"output.folder={tmp_path / 'run'}") as (process, job):
         ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "stop", "--address", head.dashboard, job]
