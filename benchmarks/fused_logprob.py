@@ -1,4 +1,4 @@
-"""What the fused LM head costs: `python benchmarks/fused_logprob.py [--device cuda] [--quick] [--turns N] [--save]`.
+"""What the fused LM head costs: `python -m benchmarks.fused_logprob [--device cuda] [--quick] [--turns N] [--save]`.
 
 Times the four matrix products that no exact method avoids (logits twice, two gradients), the fused function with and
 without a gradient of the entropy, the plain path (all logits, log_softmax, autograd), and TRL's and Liger Kernel's
@@ -22,8 +22,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from step import machine
 
+from benchmarks.step import machine
 from launch.config import compose
 from learner.fused_head import linear_logprob_entropy
 
@@ -160,8 +160,16 @@ def extra_bytes(name, tokens, vocabulary, dtype, device) -> int:
 
 
 def extra_bytes_in_a_fresh_process(*arguments) -> int:
-    call = [sys.executable, __file__, "--memory-of", json.dumps([str(a).removeprefix("torch.") for a in arguments])]
-    return int(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    call = [
+        sys.executable,
+        "-m",
+        "benchmarks.fused_logprob",
+        "--memory-of",
+        json.dumps([str(a).removeprefix("torch.") for a in arguments]),
+    ]
+    return int(
+        subprocess.run(call, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
 
 
 def largest_error(tokens, vocabulary, dtype, device) -> float:

@@ -1,4 +1,4 @@
-"""What choosing tokens costs: `python benchmarks/selection.py [--save]`.
+"""What choosing tokens costs: `python -m benchmarks.selection [--save]`.
 
 Plans updates of 0.25 to 2 million tokens on one core as Clip-Cov and KL-Cov do (scores, global quota, random keys, the
 choice), and prints medians in ms of one core's time and the peak of the memory allocated meanwhile, in bytes per token.

@@ -1,4 +1,4 @@
-"""What a training step costs: `python benchmarks/step.py [overrides]`.
+"""What a training step costs: `python -m benchmarks.step [overrides]`.
 
 Runs the job of `python -m launch.train` for `steps` steps (30 unless given), leaves the first three out as warm-up, and
 prints medians: tokens/s generated and trained, each phase's share of the step's wall time, start-up and memory. The
