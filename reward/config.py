@@ -1,6 +1,8 @@
 """Settings of the reward pool; defaults and help lines live in conf/reward."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,8 @@ class RewardConfig:
     on_failure: str
     max_failure_share: float
     deadline_s: float
+
+    def verifier_settings(self) -> Mapping[str, Any]:
+        """The sections for the verifiers, by name, as JSON values."""
+        sections = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: asdict(section) for name, section in sections.items() if is_dataclass(section)}  # type: ignore[arg-type]

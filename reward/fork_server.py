@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reward.child import confine, serve
 from reward.verifiers import UnknownVerifier, VerifierImportError, load
@@ -40,16 +41,17 @@ class ForkedChild:
 class ForkServer:
     """The client's side. Thread-safe."""
 
-    def __init__(self, verifiers: Collection[str], memory_mb: int, start_timeout_s: float):
-        """Starts the process and waits until it has loaded `verifiers`.
+    def __init__(self, verifiers: Collection[str], settings: Mapping[str, Any], memory_mb: int, start_timeout_s: float):
+        """Starts the process and waits until it has loaded `verifiers` with their `settings`.
 
         Raises `VerifierImportError` where one cannot be loaded, and `ForkServerDied`.
         """
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
-        settings = {
+        arguments = {
             "fd": theirs.fileno(),
             "verifiers": sorted(verifiers),
+            "settings": settings,
             "memory_bytes": memory_mb << 20,
             "start_timeout_s": start_timeout_s,
         }
@@ -57,7 +59,7 @@ class ForkServer:
         # Math libraries are loaded without threads of their own: they would not survive a fork.
         single_threaded = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "reward.fork_server", json.dumps(settings)],
+            [sys.executable, "-m", "reward.fork_server", json.dumps(arguments)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, **single_threaded, "PYTHONPATH": search_path},
@@ -114,15 +116,15 @@ class ForkServer:
             raise ForkServerDied(f"the fork server of the verifiers gave no answer: {error}") from error
 
 
-def main(settings: dict) -> None:
+def main(arguments: dict) -> None:
     """Serves forks and kills on the inherited socket until its far end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    control = Channel(socket.socket(fileno=settings["fd"]))
+    control = Channel(socket.socket(fileno=arguments["fd"]))
     control.sock.set_inheritable(False)
     # An import can hang where no exception reaches it; an alarm without a handler ends the process.
-    signal.setitimer(signal.ITIMER_REAL, settings["start_timeout_s"])
+    signal.setitimer(signal.ITIMER_REAL, arguments["start_timeout_s"])
     try:
-        verifiers = {name: load(name) for name in settings["verifiers"]}
+        verifiers = {name: load(name, arguments["settings"]) for name in arguments["verifiers"]}
     except (UnknownVerifier, VerifierImportError) as error:
         control.send(json.dumps({"problem": str(error)}).encode(), deadline=None)
         return
@@ -136,7 +138,7 @@ def main(settings: dict) -> None:
         while (received := socket.recv_fds(control.sock, 4096, 1))[0]:
             request = json.loads(received[0])
             if request["do"] == "fork":
-                pid = _fork(control, received[1][0], verifiers, settings["memory_bytes"])
+                pid = _fork(control, received[1][0], verifiers, arguments["memory_bytes"])
                 children.add(pid)
                 reply = {"pid": pid}
             else:

@@ -9,9 +9,9 @@ import math
 import queue
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 from reward.child import STARTED, decode_verdict, encode
 from reward.fork_server import ForkedChild, ForkServer
@@ -83,12 +83,18 @@ class Keeper:
     """`children` verifications at a time. `verify` may be called from several threads."""
 
     def __init__(
-        self, verifiers: Collection[str], children: int, timeout_s: float, memory_mb: int, start_timeout_s: float
+        self,
+        verifiers: Collection[str],
+        settings: Mapping[str, Any],
+        children: int,
+        timeout_s: float,
+        memory_mb: int,
+        start_timeout_s: float,
     ):
         """Raises `VerifierImportError` and `ForkServerDied`."""
         self._children = children
         self._timeout_s = timeout_s
-        self._server = ForkServer(verifiers, memory_mb, start_timeout_s)
+        self._server = ForkServer(verifiers, settings, memory_mb, start_timeout_s)
         # As many places as threads, so a thread always finds one. None is a place whose child has ended.
         self._places: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         for _ in range(children):

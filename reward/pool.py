@@ -46,7 +46,12 @@ class RewardWorker:
         self._problem = ""
         try:
             self._keeper = Keeper(
-                verifiers, config.children_per_worker, config.timeout_s, config.memory_mb, START_TIMEOUT_S
+                verifiers,
+                config.verifier_settings(),
+                config.children_per_worker,
+                config.timeout_s,
+                config.memory_mb,
+                START_TIMEOUT_S,
             )
         except VerifierImportError as error:  # a constructor that raises would reach the driver as a dead actor
             self._problem = str(error)

@@ -1,17 +1,21 @@
 """Names of verifiers, and how a name becomes a callable.
 
+A registered name leads to a function that makes the verifier from the settings of the pool, `make(settings)`; an import
+path of one's own leads to the verifier itself.
+
 Nothing here imports a verifier: the driver and the Ray workers check names only, and the libraries behind the verifiers
 (SymPy and its like) are loaded in the fork server alone.
 """
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from reward.types import Verifier
 
 REGISTRY: dict[str, str] = {
-    "maths": "reward.verifiers.maths:verify",
-    "reasoning_gym": "reward.verifiers.reasoning_gym:verify",
+    "math": "reward.verifiers.math:make",
+    "reasoning_gym": "reward.verifiers.reasoning_gym:make",
 }
 
 
@@ -42,12 +46,16 @@ def check_names(names: Iterable[str]) -> None:
         import_path(name)
 
 
-def load(name: str) -> Verifier:
-    """Imports a verifier. Raises `UnknownVerifier`, or `VerifierImportError` with the reason."""
+def load(name: str, settings: Mapping[str, Any]) -> Verifier:
+    """Imports a verifier, and makes it from `RewardConfig.verifier_settings` where it is one of ours.
+
+    Raises `UnknownVerifier`, or `VerifierImportError` with the reason.
+    """
     path = import_path(name)
     module, _, attribute = path.partition(":")
     try:
-        verifier = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
+        verifier = found(settings) if name in REGISTRY else found
     except Exception as error:
         raise VerifierImportError(f"cannot load the verifier {path!r}: {type(error).__name__}: {error}") from error
     if not callable(verifier):

@@ -72,7 +72,7 @@ def last_number(text: str) -> str | None:
     return found
 
 
-MATHS_RULES = (
+MATH_RULES = (
     ("boxed", last_boxed),
     ("hash", hash_line),
     ("answer_tag", last_tag),

@@ -4,12 +4,13 @@ gold: {"task": registered data set, "entry": {"question": str, "answer": str, "m
 on an answer it did not expect (prime_factorization does on words) is a failure of kind `error`, not a wrong answer.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from reasoning_gym.factory import DATASETS, get_score_answer_fn
 
-from reward.types import BadReference, Judgement, VerificationRequest
+from reward.types import BadReference, Judgement, VerificationRequest, Verifier
 from reward.verifiers.extraction import first_found, last_tag
 
 # These scorers compare with a tuple of tuples in the metadata. JSON has lists only, and to lists nothing is equal.
@@ -18,6 +19,10 @@ GRID_FIELDS = {"arc_agi": "output", "rearc": "output"}
 RULES = (("answer_tag", last_tag),)
 
 scorer = lru_cache(maxsize=None)(get_score_answer_fn)
+
+
+def make(settings: Mapping[str, Any]) -> Verifier:
+    return verify
 
 
 def verify(request: VerificationRequest) -> Judgement:

@@ -240,7 +240,7 @@ def test_gsm8k_holds_out_the_first_rows_of_one_file():
     assert train.path == heldout.path == "/d/train.jsonl"
     assert (heldout.first_row, heldout.rows) == (0, 100)
     assert (train.first_row, train.rows) == (100, None)
-    assert (heldout.verifier, heldout.gold_after) == ("maths", "####")
+    assert (heldout.verifier, heldout.gold_after) == ("math", "####")
 
 
 def test_overrides_interpolations_and_types():

@@ -97,7 +97,7 @@ def test_a_preset_reads_every_row_of_its_file(name):
     assert sum(prompt.gold is None for prompt in prompts) == WITHOUT_REFERENCE.get(name, 0)
     if isinstance(gold, str):
         assert prompts[0].gold == gold
-        assert {prompt.verifier for prompt in prompts} == {"maths"}
+        assert {prompt.verifier for prompt in prompts} == {"math"}
     else:
         assert all(prompt.gold.keys() == gold for prompt in prompts)
         assert {prompt.verifier for prompt in prompts} == {"instructions" if "kwargs" in gold else "code"}

@@ -115,7 +115,7 @@ def test_the_held_out_rows_of_one_file_are_refused_in_another(tmp_path):
 def test_an_evaluation_reads_no_training_rows(tmp_path):
     config = compose(["data=math500", f"data.path={write(tmp_path / 'e.jsonl', problems(5))}"])
     assert [prompt.uid for prompt in prepare_evaluation(config)["math500"]] == [f"math500/{row}" for row in range(5)]
-    assert verifiers(config) == {"maths"}
+    assert verifiers(config) == {"math"}
     with pytest.raises(ConfigError, match=r"data\.train\.kind is none"):
         prepare(config)
 

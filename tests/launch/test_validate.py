@@ -328,8 +328,8 @@ def test_a_source_with_wrong_values(config):
     assert errors(config, data__evaluation__heldout__rows=0) == [
         "data.evaluation.heldout.rows = 0 has to be at least 1."
     ]
-    [sentence] = errors(config, data__train__verifier="math")
-    assert sentence.startswith("data.train.verifier: unknown verifier 'math'; known are maths, reasoning_gym")
+    [sentence] = errors(config, data__train__verifier="mahts")
+    assert sentence.startswith("data.train.verifier: unknown verifier 'mahts'; known are math, reasoning_gym")
 
 
 def test_an_evaluation_set_named_like_the_training_set(config):
@@ -357,7 +357,7 @@ def test_reasoning_gym_seeds_whose_rows_overlap(config):
 
 def test_all_errors_come_in_one_message(config):
     wrong = changed(changed(config, "rollout.prompts_per_step", 30), "rollout.top_k", 5)
-    wrong = changed(changed(wrong, "model.path", "/no/model"), "data.train.verifier", "math")
+    wrong = changed(changed(wrong, "model.path", "/no/model"), "data.train.verifier", "mahts")
     found = check(wrong)
     assert len(found) == 4
     with pytest.raises(ConfigError) as caught:

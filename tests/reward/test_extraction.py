@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from reward.verifiers.extraction import MATHS_RULES, first_found, last_boxed, last_tag
+from reward.verifiers.extraction import MATH_RULES, first_found, last_boxed, last_tag
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_last_tag(text, found):
     ],
 )
 def test_the_rules_go_in_order(text, found):
-    assert first_found(text, MATHS_RULES) == found
+    assert first_found(text, MATH_RULES) == found
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_the_rules_go_in_order(text, found):
 def test_a_megabyte_takes_linear_time(text):
     """A rule that is quadratic in the text would need hours here."""
     began = time.process_time()
-    first_found(text, MATHS_RULES)
+    first_found(text, MATH_RULES)
     assert time.process_time() - began < 5.0

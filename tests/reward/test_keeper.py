@@ -21,8 +21,8 @@ PATIENT_S = 20.0
 
 
 def make_keeper(names, children=1, timeout_s=PATIENT_S):
-    verifiers = {"maths", *(f"faulty_verifiers:{name}" for name in names.split())}
-    return Keeper(verifiers, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
+    verifiers = {"math", *(f"faulty_verifiers:{name}" for name in names.split())}
+    return Keeper(verifiers, {}, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_large_and_strange_text_passes(keeper, request_for):
 
 def test_a_tower_of_powers_is_killed(hasty_keeper, request_for):
     verdicts = hasty_keeper.verify(
-        [request_for("maths", r"\boxed{9^{9^{9^9}}}", "7"), request_for("maths", r"\boxed{7}", "7")], deadline_s=30.0
+        [request_for("math", r"\boxed{9^{9^{9^9}}}", "7"), request_for("math", r"\boxed{7}", "7")], deadline_s=30.0
     )
     assert verdicts[0].failure in (FailureKind.TIMEOUT, FailureKind.MEMORY)
     assert verdicts[1].score == 1.0
@@ -225,7 +225,7 @@ import os, signal, sys, threading, time
 from reward.keeper import Keeper
 from reward.types import VerificationRequest
 names = [f"faulty_verifiers:{name}" for name in ("processes", "hang_in_c")]
-keeper = Keeper(names, 1, 60.0, 128, 60.0)
+keeper = Keeper(names, {}, 1, 60.0, 128, 60.0)
 ask = lambda name: keeper.verify([VerificationRequest(name, "", "", None, {})], 60.0)
 print(ask(names[0])[0].answer, flush=True)
 threading.Thread(target=ask, args=(names[1],), daemon=True).start()
@@ -248,17 +248,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_verifier_that_cannot_be_loaded_is_named():
     with pytest.raises(VerifierImportError, match=r"no_such_module:f.*ModuleNotFoundError"):
-        Keeper({"no_such_module:f"}, 1, PATIENT_S, 128, 60.0)
+        Keeper({"no_such_module:f"}, {}, 1, PATIENT_S, 128, 60.0)
     with pytest.raises(VerifierImportError, match=r"faulty_verifiers:absent.*AttributeError"):
-        Keeper({"faulty_verifiers:absent"}, 1, PATIENT_S, 128, 60.0)
-    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are maths, reasoning_gym"):
-        Keeper({"mahts"}, 1, PATIENT_S, 128, 60.0)
+        Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 60.0)
+    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are math, reasoning_gym"):
+        Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 60.0)
 
 
 def test_unknown_names_are_refused_by_name():
     from reward.verifiers import check_names
 
-    check_names(["maths", "reasoning_gym", "package.module:callable"])
+    check_names(["math", "reasoning_gym", "package.module:callable"])
     for name in ["mahts", "", "module:", ":callable", "a b:c"]:
-        with pytest.raises(UnknownVerifier, match="known are maths, reasoning_gym"):
+        with pytest.raises(UnknownVerifier, match="known are math, reasoning_gym"):
             check_names([name])

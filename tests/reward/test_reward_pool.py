@@ -12,7 +12,7 @@ from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
-VERIFIERS = {"maths", *(f"faulty_verifiers:{name}" for name in NAMES)}
+VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 
 
 def config(**changes):
@@ -57,7 +57,7 @@ def test_verdicts_come_in_the_order_of_the_requests(pool, request_for):
 
 def test_few_requests_and_none(pool, request_for):
     assert pool.verify([]) == []
-    assert pool.verify([request_for("maths", "#### 7", "7")])[0].score == 1.0
+    assert pool.verify([request_for("math", "#### 7", "7")])[0].score == 1.0
 
 
 def test_failures_keep_their_kind_and_their_place(pool, request_for):
@@ -117,9 +117,9 @@ def test_close_leaves_no_process(request_for):
 
 
 def test_unknown_verifiers_are_refused_before_anything_starts(pool, request_for):
-    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are maths, reasoning_gym"):
+    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are math, reasoning_gym"):
         RewardPool(config(), {"mahts"})
-    with pytest.raises(UnknownVerifier, match=r"made for .*maths, not for 'faulty_verifiers:segfault'"):
+    with pytest.raises(UnknownVerifier, match=r"made for .*math, not for 'faulty_verifiers:segfault'"):
         pool.verify([request_for("segfault")])
 
 

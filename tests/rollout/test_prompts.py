@@ -36,7 +36,7 @@ class ByteTokenizer:
 def file_source(file: os.PathLike | str, **changes) -> SourceConfig:
     source = SourceConfig(
         kind="file",
-        verifier="maths",
+        verifier="math",
         template="{prompt}\n",
         first_row=0,
         rows=None,
@@ -79,7 +79,7 @@ def write(path: Path, *rows) -> Path:
 
 
 def prompt(uid: str, text: str = "text", tokens: int = 4) -> Prompt:
-    return Prompt(uid, text, np.zeros(tokens, np.int32), "train", "maths", "1", {}, text)
+    return Prompt(uid, text, np.zeros(tokens, np.int32), "train", "math", "1", {}, text)
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -96,7 +96,7 @@ def test_rows_of_a_file(tmp_path):
     source = file_source(file, template="Q: {prompt} Use \\boxed{}.\n")
     first, second = load_source("train", source, tokenizer)
     assert tokenizer.calls == 1
-    assert (first.uid, first.source, first.verifier, first.gold) == ("train/0", "train", "maths", "2")
+    assert (first.uid, first.source, first.verifier, first.gold) == ("train/0", "train", "math", "2")
     assert first.text == "Q: 1 + 1? Use \\boxed{}.\n"
     assert first.token_ids.dtype == np.int32
     assert bytes(first.token_ids.tolist()).decode() == first.text

@@ -7,13 +7,14 @@ into "not equal". Here the child's deadline does that job.
 
 import logging
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import math_verify
 
-from reward.types import BadReference, Judgement, VerificationRequest
-from reward.verifiers.extraction import MATHS_RULES, NUMBER, first_found
+from reward.types import BadReference, Judgement, VerificationRequest, Verifier
+from reward.verifiers.extraction import MATH_RULES, NUMBER, first_found
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about the limit that is switched off
 
@@ -23,11 +24,15 @@ _WITH_UNIT = re.compile(rf"(-?\s?(?:{NUMBER}))(?:\s*\\?%|\s+[a-z]{{3,}}(?:\s[a-z
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 
 
+def make(settings: Mapping[str, Any]) -> Verifier:
+    return verify
+
+
 def verify(request: VerificationRequest) -> Judgement:
     gold = _gold_text(request.gold)
     gold_integer = integer(gold)
     gold_expressions = None if gold_integer is not None else _parse_gold(gold)
-    found = first_found(request.response, MATHS_RULES)
+    found = first_found(request.response, MATH_RULES)
     if found is None:
         return Judgement(0.0, None, detail="no answer in the response")
     answer, rule = found
@@ -76,7 +81,7 @@ def parse(text: str) -> list:
 
 def _gold_text(gold: Any) -> str:
     if isinstance(gold, bool) or not isinstance(gold, str | int | float):
-        raise BadReference(f"gold is a string or a number for the verifier maths, got {type(gold).__name__}")
+        raise BadReference(f"gold is a string or a number for the verifier math, got {type(gold).__name__}")
     return clean(str(gold))
 
 

@@ -6,13 +6,13 @@ import pytest
 import sympy
 
 from reward.types import BadReference, VerificationRequest
-from reward.verifiers.maths import clean, integer, parse, verify
+from reward.verifiers.math import clean, integer, parse, verify
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "test.jsonl"
 
 
 def judge(response, gold):
-    return verify(VerificationRequest(verifier="maths", prompt="", response=response, gold=gold, metadata={}))
+    return verify(VerificationRequest(verifier="math", prompt="", response=response, gold=gold, metadata={}))
 
 
 @pytest.mark.parametrize(
