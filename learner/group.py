@@ -173,7 +173,7 @@ class LearnerGroup:
 
     def _passes(self, batch: TokenBatch, samples: np.ndarray) -> tuple[Passes, ...]:
         config = self._config
-        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        limits = PassLimits.of(config)
         return plan_passes(batch.lengths, samples, config.ranks, limits)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:

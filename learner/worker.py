@@ -61,7 +61,7 @@ class LearnerWorker:
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
         check_model(self.model.model)
-        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        limits = PassLimits.of(config)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
         self._steering = Steering(make_controls(entropy, seed, total_steps), objective.clip, gather_objects)

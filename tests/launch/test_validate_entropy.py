@@ -158,6 +158,11 @@ def test_a_band_without_an_upper_end():
             "entropy.clip_cov.bounds = quantile.",
         ),
         (
+            "entropy=clip_cov entropy.clip_cov.scope=rollout entropy.clip_cov.score=first_order",
+            "entropy.clip_cov.score = first_order needs the distributions of the current policy, and "
+            "entropy.clip_cov.scope = rollout makes no pass to find them; take scope=update, or score=covariance.",
+        ),
+        (
             "entropy=kl_cov entropy.kl_cov.scope=microbatch entropy.kl_cov.score=first_order",
             "entropy.kl_cov.score = first_order is not known to the reference implementations, which "
             "entropy.kl_cov.scope = microbatch follows; take scope=update, or score=covariance.",
