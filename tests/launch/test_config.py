@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from launch import laboratory_corpus
-from launch.config import CONF, ConfigError, RunConfig, compose
+from launch.config import CONF, ConfigError, RunConfig
 from launch.misspelt import FORMER
 from launch.optional import without_none
 from launch.prepare import evaluation_sources, training_sources
 from rollout.config import SourceConfig
+from tests.composed import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text())

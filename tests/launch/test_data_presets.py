@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.prepare import evaluation_sources, training_sources
 from launch.validate import check
 from rollout.config import SourceConfig
 from rollout.overlap import overlaps, without_repeats
 from rollout.prompts import load_source
 from rollout.types import Prompt
+from tests.composed import compose
 from tests.rollout.test_prompts import ByteTokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -8,10 +8,11 @@ import pytest
 
 from entropy.config import EntropyConfig
 from entropy.controls import REGISTRY
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.entropy_table import PATH, options, page
 from launch.optional import without_none
 from launch.validate import check
+from tests.composed import compose
 
 README = PATH.read_text()
 

@@ -6,10 +6,11 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from entropy.config import EntropyConfig
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.optional import without_none
 from launch.validate import check
 from launch.validate_entropy import BOUNDS, CHOICES, entropy_problems
+from tests.composed import compose
 
 OPTIONS = sorted(file.stem for file in (CONF / "entropy").glob("*.yaml") if file.stem != "base")
 SECTIONS = {

@@ -2,8 +2,9 @@
 
 import pytest
 
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.validate_method import method_problems
+from tests.composed import compose
 
 
 def problems(*overrides: str) -> list[str]:
