@@ -513,3 +513,9 @@ def test_one_folder_for_a_whole_sweep_is_refused(tmp_path):
     done = application(tmp_path, "--multirun", "seed=1,2", "output.folder=here")
     assert done.stderr == "output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...\n"
     assert done.returncode == 2
+
+
+def test_the_points_of_a_sweep_over_experiments_share_one_folder():
+    """Hydra resolves it anew for every point, so it may hold no setting of a point."""
+    folder = yaml.safe_load((CONF / "train.yaml").read_text())["hydra"]["sweep"]["dir"]
+    assert set(re.findall(r"\$\{(\w+):?", folder)) == {"output_root", "now"}
