@@ -15,10 +15,10 @@ from typing import Any
 import mpmath
 
 _TOKEN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)|\\([a-zA-Z]+)|([a-zA-Z](?:_(?:\w|\{\w+\}))?'*)|([-+*/^(){}\[\]])| +")
-_GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi "
-    "chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell hbar"
-).split()
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi|chi|psi"
+    "|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega|ell|hbar"
+)
 
 MAX_DEPTH = 40  # of brackets within brackets
 MAX_TOKENS = 600
@@ -252,7 +252,7 @@ class _Parser:
                 raise NotArithmetic
             function = _FUNCTIONS[name]
             return lambda values: function(argument(values))
-        if name in _GREEK:
+        if _GREEK.fullmatch(name):
             if self._peek() == "_":
                 raise NotArithmetic
             return self._name("\\" + name)
