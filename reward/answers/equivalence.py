@@ -66,6 +66,8 @@ def _equal(gold: str, answer: str, config: MathConfig, depth: int) -> bool:
     sides = _related(gold, answer)
     if sides is not None:
         return _equal(*sides, config, depth + 1)
+    if (verdict := _equal_equations(gold, answer)) is not None:
+        return verdict
     if (parts := read_structure(gold)) is not None and depth < 8:
         verdict = _equal_structures(parts, answer, config, depth)
         if verdict is not None:
@@ -123,6 +125,21 @@ def _named(text: str) -> tuple[str | None, str]:
     return parts[0], parts[-1]
 
 
+def _equal_equations(gold: str, answer: str) -> bool | None:
+    """Whether two equations say the same, one being a multiple of the other; None where this cannot be told.
+
+    Those of other variables do not. math-verify would solve both, which may take for ever.
+    """
+    formulas = []
+    for text in (gold, answer):
+        sides = split_top(text, ("=",)) if "=" in text and not _INEQUALITY.search(text) else None
+        if sides is None or len(sides) != 2:
+            return None
+        formulas.append(expressions.parse(f"({sides[0]})-({sides[1]})"))
+    left, right = formulas
+    return None if left is None or right is None else expressions.is_multiple(left, right)
+
+
 def _has_relation(text: str) -> bool:
     return "=" in text or _INEQUALITY.search(text) is not None
 
@@ -139,9 +156,7 @@ def _equal_structures(gold: Structure, answer: str, config: MathConfig, depth: i
     if UNION in kinds or "[" in gold.kind + found.kind or "]" in gold.kind + found.kind:
         if kinds == {gold.kind} and len(gold.parts) == len(found.parts):
             is_ordered = gold.kind != UNION
-            return _equal_parts(gold.parts, found.parts, is_ordered, config, depth) or (
-                None if not is_ordered else False
-            )
+            return _equal_parts(gold.parts, found.parts, is_ordered, config, depth)
         return None if UNION in kinds else False
     if gold.kind.startswith(MATRIX) != found.kind.startswith(MATRIX):
         return None

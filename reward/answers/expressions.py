@@ -87,7 +87,7 @@ def compare(gold: Parsed, answer: Parsed, tolerance: float, factor: Fraction = F
     names = sorted(gold.names | answer.names)
     closeness = _context.mpf(AGREEMENT)
     if gold.has_decimals or answer.has_decimals:
-        closeness = max(closeness, _context.mpf(tolerance))
+        closeness += _context.mpf(repr(tolerance))
     agreements = set()
     for point in range(3 if names else 1):
         values = {name: _coordinate(name, point) for name in names}
@@ -104,6 +104,23 @@ def compare(gold: Parsed, answer: Parsed, tolerance: float, factor: Fraction = F
             continue
         agreements.add(bool(abs(left - right) <= closeness * max(abs(left), abs(right))))
     return agreements.pop() if len(agreements) == 1 else None
+
+
+def is_multiple(gold: Parsed, answer: Parsed) -> bool | None:
+    """Whether one is a constant times the other, false for other variables; None where neither is certain."""
+    if {name.lower() for name in gold.names} != {name.lower() for name in answer.names}:
+        return False
+    if gold.names != answer.names:
+        return None
+    ratios = []
+    for point in range(3):
+        values = {name: _coordinate(name, point) for name in gold.names}
+        try:
+            ratios.append(answer.value(values) / gold.value(values))
+        except ArithmeticError:
+            return None
+    is_constant = all(abs(ratio - ratios[0]) <= AGREEMENT * abs(ratios[0]) for ratio in ratios)
+    return True if is_constant and ratios[0] != 0 else None
 
 
 def _coordinate(name: str, point: int) -> Any:

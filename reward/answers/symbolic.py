@@ -47,9 +47,33 @@ def equal(gold: tuple[Any, ...], answer: tuple[Any, ...]) -> bool:
         raise TooLarge
     if any(_is_too_large(expression) or _is_undefined(expression) for expression in answer):
         return False
+    if all(_differ(left, right) for left in gold for right in answer):
+        return False
     return math_verify.verify(
         list(gold), list(answer), timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True
     )
+
+
+def _differ(gold: Any, answer: Any) -> bool:
+    """Whether two scalars have clearly different values at each of two points, or two equations other variables.
+
+    math-verify would simplify the difference or solve the equations, which takes long just where they are not equal.
+    """
+    if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq):
+        return {symbol.name for symbol in gold.free_symbols} != {symbol.name for symbol in answer.free_symbols}
+    if not all(isinstance(each, sympy.Expr) and not isinstance(each, sympy.MatrixExpr) for each in (gold, answer)):
+        return False
+    for point in (0.737, 1.391):
+        values = []
+        for each in (gold, answer):
+            coordinates = {symbol: point + 0.1 * (sum(symbol.name.encode()) % 17) for symbol in each.free_symbols}
+            value = each.evalf(20, subs=coordinates)
+            if not value.is_number or not value.is_finite:
+                return False
+            values.append(complex(value))
+        if abs(values[0] - values[1]) <= 1e-4 * max(map(abs, values)) + 1e-6:
+            return False
+    return True
 
 
 def _is_too_large(expression: Any) -> bool:
