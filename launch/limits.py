@@ -25,6 +25,8 @@ CHOICES = {
     "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
+    "reward.math.percent": ("either", "value", "ignore"),
+    "reward.math.units": ("ignore", "agree", "require"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -117,7 +119,7 @@ AT_MOST_ONE = (
     "evaluation.top_p",
 )
 ABOVE_ONE = ("algorithm.dual_clip",)
-BELOW_ONE = ("learner.beta1", "learner.beta2")
+BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (
     (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),
     (NOT_NEGATIVE, lambda value: value >= 0, "must not be negative"),

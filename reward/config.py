@@ -6,6 +6,24 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class MathConfig:
+    """What counts as the reference answer in mathematics.
+
+    extraction     names in `reward.verifiers.extraction.MATH_RULES`; the first that finds an answer is taken
+    tolerance      relative difference allowed where one of two numbers is a decimal; others are compared exactly
+    percent        either | value | ignore: what 50% is equal to, 0.5 and 50, 0.5 alone, or 50 alone
+    units          ignore | agree | require
+    ordered_lists  whether the order of a list without brackets matters; that of sets never does, of tuples always
+    """
+
+    extraction: list[str]
+    tolerance: float
+    percent: str
+    units: str
+    ordered_lists: bool
+
+
+@dataclass(frozen=True)
 class RewardConfig:
     """
     workers              Ray actors
@@ -15,6 +33,7 @@ class RewardConfig:
     on_failure           exclude | wrong | abort
     max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
     deadline_s           for one whole `RewardPool.verify`
+    math                 policy of the verifier math
     """
 
     workers: int
@@ -24,6 +43,7 @@ class RewardConfig:
     on_failure: str
     max_failure_share: float
     deadline_s: float
+    math: MathConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""

@@ -15,6 +15,7 @@ from reward.fork_server import ForkServerDied
 from reward.keeper import Keeper
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
+from tests.reward.math_settings import SETTINGS
 
 HASTY_S = 1.0
 PATIENT_S = 20.0
@@ -22,7 +23,7 @@ PATIENT_S = 20.0
 
 def make_keeper(names, children=1, timeout_s=PATIENT_S):
     verifiers = {"math", *(f"faulty_verifiers:{name}" for name in names.split())}
-    return Keeper(verifiers, {}, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
+    return Keeper(verifiers, SETTINGS, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from reward.config import RewardConfig
 from reward.pool import RewardPool
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
+from tests.reward.math_settings import LENIENT
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
 VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
@@ -24,6 +25,7 @@ def config(**changes):
         "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
+        "math": LENIENT,
     }
     return RewardConfig(**{**settings, **changes})
 
