@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
+from reward.sandbox.config import SandboxConfig
+
 
 @dataclass(frozen=True)
 class MathConfig:
@@ -34,6 +36,7 @@ class RewardConfig:
     max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
     deadline_s           for one whole `RewardPool.verify`
     math                 policy of the verifier math
+    sandbox              for verifiers that run programs
     """
 
     workers: int
@@ -44,6 +47,7 @@ class RewardConfig:
     max_failure_share: float
     deadline_s: float
     math: MathConfig
+    sandbox: SandboxConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""

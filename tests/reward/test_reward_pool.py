@@ -8,12 +8,14 @@ import pytest
 
 from reward.config import RewardConfig
 from reward.pool import RewardPool
+from reward.sandbox import SandboxConfig
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
 from tests.reward.math_settings import LENIENT
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
 VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
+SANDBOX = SandboxConfig(minimum="confined", packages=False, memory_mb=256, processes=16, file_mb=16, output_kb=64)
 
 
 def config(**changes):
@@ -26,6 +28,7 @@ def config(**changes):
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
         "math": LENIENT,
+        "sandbox": SANDBOX,
     }
     return RewardConfig(**{**settings, **changes})
 
