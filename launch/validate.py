@@ -16,6 +16,7 @@ from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
+from launch.validate_reward import reward_problems
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
 
@@ -62,6 +63,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_offloading(config),
         *_attention(config),
         *_cluster(config),
+        *reward_problems(config, training),
         *problems(config.model),
         *reference_problems(config.reference),
         *_adapters(config),
