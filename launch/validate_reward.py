@@ -73,7 +73,7 @@ def _url(url: str) -> Iterator[str]:
 
 def _pace(config: RunConfig, remote: RemoteConfig, training: bool) -> Iterator[str]:
     """A limit of requests that a step cannot keep is no limit but a failure of every late verdict."""
-    if remote.requests_per_s is None or remote.requests_per_s <= 0:
+    if remote.requests_per_s is None:
         return
     reward, rollout = config.reward, config.rollout
     if (waiting_s := reward.children_per_worker / remote.requests_per_s) >= remote.timeout_s:
@@ -83,7 +83,7 @@ def _pace(config: RunConfig, remote: RemoteConfig, training: bool) -> Iterator[s
             f"= {remote.timeout_s} ends before."
         )
     responses = rollout.prompts_per_step * rollout.samples_per_prompt
-    taken_s = responses / (max(1, reward.workers) * remote.requests_per_s)
+    taken_s = responses / (reward.workers * remote.requests_per_s)
     if training and taken_s >= reward.deadline_s:
         yield (
             f"reward.remote.requests_per_s = {remote.requests_per_s} takes {taken_s:g} s for the {responses} responses "

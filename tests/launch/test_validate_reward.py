@@ -6,7 +6,7 @@ from launch.config import compose
 from launch.prepare import verifiers
 from launch.validate import check
 
-REMOTE = ["reward.terms.verifiers={remote: 0.5}", "reward.remote.url=http://127.0.0.1:8000/judge"]
+REMOTE = ["+reward.terms.verifiers={remote: 0.5}", "reward.remote.url=http://127.0.0.1:8000/judge"]
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ REMOTE = ["reward.terms.verifiers={remote: 0.5}", "reward.remote.url=http://127.
         ["reward.terms.overlong.cache_tokens=16"],
         ["reward.terms.overlong.cache_tokens=48"],
         ["reward.terms.truncation_penalty=0.5", "algorithm=rloo"],
-        ["reward.terms.verifiers={think_answer: 0.1, 'my.module:short': -1}"],
+        ["+reward.terms.verifiers={think_answer: 0.1, my.module\\:short: -1}"],
         REMOTE,
         [*REMOTE, "reward.remote.requests_per_s=3"],
         ["algorithm=pass_at_k", "algorithm.pass_k=4"],
@@ -42,7 +42,7 @@ def test_what_works(overrides):
         (["reward.terms.overlong.cache_tokens=0"], "reward.terms.overlong.cache_tokens = 0 has to be at least 1."),
         (["reward.terms.truncation_penalty=-1"], "reward.terms.truncation_penalty = -1.0 must not be negative."),
         (
-            ["reward.terms.verifiers={think_answer: 0}"],
+            ["+reward.terms.verifiers={think_answer: 0}"],
             "reward.terms.verifiers: the weight 0.0 of think_answer has to be finite and not 0.",
         ),
         (
@@ -82,7 +82,7 @@ def test_what_does_not(overrides, sentence):
 
 
 def test_an_unknown_verifier():
-    [sentence] = check(compose(["reward.terms.verifiers={maths: 0.1}"]))
+    [sentence] = check(compose(["+reward.terms.verifiers={maths: 0.1}"]))
     assert sentence.startswith("reward.terms.verifiers: unknown verifier 'maths'; known are ")
 
 
@@ -91,5 +91,5 @@ def test_terms_are_no_matter_of_an_evaluation():
 
 
 def test_the_pool_is_made_for_the_verifiers_of_terms_too():
-    config = compose(["reward.terms.verifiers={think_answer: 0.1}"])
+    config = compose(["+reward.terms.verifiers={think_answer: 0.1}"])
     assert verifiers(config) == {"reasoning_gym", "think_answer"}
