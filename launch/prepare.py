@@ -82,9 +82,9 @@ def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
 
 
 def verifiers(config: RunConfig) -> set[str]:
-    """Names of all verifiers the data of a run asks for."""
+    """Names of all verifiers that the data of a run and the terms of its reward ask for."""
     sources = [*training_sources(config.data).values(), *evaluation_sources(config.data).values()]
-    return {source.verifier for source in sources}
+    return {source.verifier for source in sources} | set(config.reward.terms.verifiers)
 
 
 def prepare(config: RunConfig) -> Prepared:

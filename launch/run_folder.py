@@ -41,6 +41,7 @@ ROLLOUT_SCHEMA = pa.schema(
         pa.field("failure", pa.string()),
         pa.field("answer", pa.string()),
         pa.field("rule", pa.string(), nullable=False),
+        pa.field("reward", pa.float64()),
         pa.field("advantage", pa.float64()),
         pa.field("weight_version", pa.int64(), nullable=False),
     ]

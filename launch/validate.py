@@ -53,7 +53,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
     """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
-    fits = [] if beyond else [*method_problems(config), *_batches(config), *_tokens(config)]
+    fits = [] if beyond else list(_how_they_fit(config, training))
     return [
         *beyond,
         *fits,
@@ -62,7 +62,6 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_deadlines(config),
         *_offloading(config),
         *_attention(config),
-        *reward_problems(config.reward),
         *_cluster(config),
         *problems(config.model),
         *reference_problems(config.reference),
@@ -105,6 +104,13 @@ def sentences(sizes: Implied) -> list[str]:
         f"at most {sizes.max_response_tokens_per_update:,} tokens",
         f"{_count(sizes.steps, 'step')} = {_count(sizes.total_updates, 'update')}",
     ]
+
+
+def _how_they_fit(config: RunConfig, training: bool) -> Iterator[str]:
+    yield from method_problems(config)
+    yield from _batches(config)
+    yield from _tokens(config)
+    yield from reward_problems(config, training)
 
 
 def _batches(config: RunConfig) -> Iterator[str]:

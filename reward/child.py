@@ -87,6 +87,8 @@ def judge(request: VerificationRequest, verifiers: Mapping[str, Verifier]) -> Ve
         )
     except MemoryError:
         return Verdict.failed(FailureKind.MEMORY, "the verifier ran into reward.memory_mb", elapsed())
+    except TimeoutError as error:  # of a verifier that keeps a limit of its own
+        return Verdict.failed(FailureKind.TIMEOUT, str(error)[:MAX_DETAIL], elapsed())
     except BadReference as error:
         return Verdict.failed(FailureKind.BAD_REFERENCE, str(error)[:MAX_DETAIL], elapsed())
     except Exception as error:  # noqa: BLE001 -- any other exception is the verifier's, and is counted as such

@@ -26,6 +26,46 @@ class MathConfig:
 
 
 @dataclass(frozen=True)
+class OverlongConfig:
+    """
+    cache_tokens  length of the slope before `max_tokens`; None charges nothing
+    """
+
+    weight: float
+    max_tokens: int
+    cache_tokens: int | None
+
+
+@dataclass(frozen=True)
+class TermsConfig:
+    """What is added to the score of a row's own verifier, as in `reward.composition`."""
+
+    verifiers: dict[str, float]
+    overlong: OverlongConfig
+    truncation_penalty: float
+
+
+@dataclass(frozen=True)
+class CountdownConfig:
+    all_numbers: bool
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """
+    timeout_s       for one verdict, with all attempts and pauses
+    requests_per_s  of one reward worker; None is no limit
+    token_variable  environment variable of the bearer token
+    """
+
+    url: str | None
+    timeout_s: float
+    attempts: int
+    requests_per_s: float | None
+    token_variable: str | None
+
+
+@dataclass(frozen=True)
 class RewardConfig:
     """
     workers              Ray actors
@@ -48,6 +88,9 @@ class RewardConfig:
     deadline_s: float
     math: MathConfig
     sandbox: SandboxConfig
+    terms: TermsConfig
+    countdown: CountdownConfig
+    remote: RemoteConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""
