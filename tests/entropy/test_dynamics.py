@@ -138,7 +138,7 @@ def test_alarms_are_of_the_last_entropy_against_the_first():
     assert entropy_alarm([1.0, 0.5, 2.0], collapse=0.5, surge=2.0) is None
     fallen, risen = entropy_alarm([1.0, 0.4], 0.5, 2.0), entropy_alarm([1.0, 2.5], 0.5, 2.0)
     assert (fallen.kind, risen.kind) == ("collapse", "surge")
-    assert fallen.sentence == "entropy fell from 1 to 0.4 nats, below 0.5 of what it was"
+    assert fallen.sentence == "entropy fell from 1 to 0.4 nats, below 0.5 times what it was"
     assert risen.sentence == "entropy rose from 1 to 2.5 nats, above 2 times what it was"
     assert entropy_alarm([0.5, 0.3], 0.5, 2.0) is None
     assert entropy_alarm([1.0], 0.5, 2.0) is None

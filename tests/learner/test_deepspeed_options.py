@@ -33,7 +33,7 @@ def group(config, ray_session) -> Iterator[LearnerGroup]:
     run = compose(["output.folder=unused", "learner.ranks=2", "off_policy=updates1"])
     objective = ObjectiveConfig(run.algorithm, run.clip, run.reference, run.correction)
     group = LearnerGroup(
-        run.learner, objective, run.entropy, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
+        run.learner, objective, run.entropy, run.probe, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
     )
     try:
         ray.get(group.begin_start(str(MODEL), "float32", False, 1.0), timeout=180)

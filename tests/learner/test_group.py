@@ -83,7 +83,15 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
 def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[LearnerGroup]:
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     group = LearnerGroup(
-        config.learner, objective, config.entropy, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+        config.learner,
+        objective,
+        config.entropy,
+        config.probe,
+        config.off_policy,
+        config.seed,
+        config.steps,
+        device="cpu",
+        threads=1,
     )
     try:
         ray.get(group.begin_start(str(model), dtype, False, TEMPERATURE), timeout=180)
