@@ -48,8 +48,8 @@ def sampled_policy_gradient_change(
 ) -> torch.Tensor:
     """Theorem 1 from one drawn action of each state: -rate · A (S_y - Σ_v p_v S_v), S_v = p_v (log p_v + H).
 
-    The change to first order of the entropy of a state whose logits move by rate · A (e_y - p); its mean over y ~ p
-    with the advantages A(y) is `policy_gradient_change`.
+    The change to first order of the entropy of a state whose logits move by rate · A (e_y - p). Its mean over y ~ p is
+    `policy_gradient_change` of advantages whose own mean over y ~ p is zero (lemma 3).
 
     logits  float [states, vocabulary]; chosen int64 [states], the y; advantages float [states], of it
     """

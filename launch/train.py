@@ -5,7 +5,7 @@ from typing import Any
 
 from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import RunConfig
-from launch.covariance import covariance_metrics
+from launch.covariance_metrics import covariance_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
