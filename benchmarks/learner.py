@@ -36,6 +36,8 @@ SETTINGS = [
     "output.folder=unused",
     "algorithm.std_epsilon=1e-4",
     "learner.ranks=1",
+    # Its passes are not part of an update.
+    "probe.states=0",
     f"learner.learning_rate={LEARNING_RATE}",
     "learner.max_grad_norm=1.0",
     # TRL's of the same name in torch.

@@ -52,7 +52,19 @@ def main(workload: Path) -> None:
         master = probe.getsockname()
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     worker.start(
-        config.learner, objective, config.entropy, 1, given["model"], "float32", False, 1.0, 0, "cpu", master, False
+        config.learner,
+        objective,
+        config.entropy,
+        config.probe,
+        1,
+        given["model"],
+        "float32",
+        False,
+        1.0,
+        0,
+        "cpu",
+        master,
+        False,
     )
     limits = PassLimits.of(config.learner)
     samples = np.arange(lengths.size)

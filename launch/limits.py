@@ -6,7 +6,7 @@ from typing import Any
 from launch.config import RunConfig
 
 CHOICES = {
-    "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k"),
+    "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
     "algorithm.normalise": ("none", "group", "batch"),
     "algorithm.surrogate": ("ppo", "cispo", "sapo", "ce_gppo"),
     "algorithm.ratio": ("token", "sequence"),
@@ -61,6 +61,7 @@ AT_LEAST_ONE = (
     "rollout.tensor_parallel_size",
     "rollout.bucket_bytes",
     "rollout.canary_prompts",
+    "probe.responses",
     "learner.ranks",
     "learner.row_tokens",
     "learner.tokens_per_microbatch",
@@ -82,6 +83,7 @@ NOT_NEGATIVE = (
     "reward.max_failure_share",
     "reward.terms.truncation_penalty",
     "rollout.top_k",
+    "probe.states",
     "learner.warmup_updates",
     "learner.weight_decay",
     "evaluation.every",
@@ -115,17 +117,19 @@ ABOVE_ZERO = (
     "learner.start_timeout_s",
     "learner.deadline_s",
     "cluster.start_timeout_s",
+    "alarms.entropy_collapse",
     "logger.timeout_s",
     "evaluation.top_p",
 )
 AT_MOST_ONE = (
     "clip.low",
+    "alarms.entropy_collapse",
     "reward.max_failure_share",
     "rollout.top_p",
     "rollout.gpu_memory_utilization",
     "evaluation.top_p",
 )
-ABOVE_ONE = ("algorithm.dual_clip",)
+ABOVE_ONE = ("algorithm.dual_clip", "alarms.entropy_surge")
 BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (
     (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),

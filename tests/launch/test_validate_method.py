@@ -75,6 +75,16 @@ def under(setting: str, owner: str) -> str:
             "use reference=loss or another algorithm.",
         ),
         (
+            "algorithm=reinforce reference=reward",
+            "reference.place = reward makes partial scores, and algorithm.estimator = reinforce takes 0 and 1 only; "
+            "use reference=loss or another algorithm.",
+        ),
+        (
+            "algorithm=reinforce algorithm.normalise=group",
+            "algorithm.normalise = group does not go with algorithm.estimator = reinforce, whose advantages are 1 and "
+            "-1 as they are; give none.",
+        ),
+        (
             "algorithm=reinforce_pp_baseline algorithm.normalise=none",
             "algorithm.normalise = none makes algorithm.estimator = reinforce_pp_baseline the same as grpo; "
             "give batch, or "

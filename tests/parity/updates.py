@@ -91,6 +91,7 @@ def main(folder: Path) -> None:
             config.learner,
             objective,
             config.entropy,
+            config.probe,
             UPDATES,
             str(MODEL),
             "float32",
