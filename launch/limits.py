@@ -25,6 +25,8 @@ CHOICES = {
     "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
+    "reward.instructions.mode": ("strict", "loose"),
+    "reward.instructions.score": ("all", "share"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),

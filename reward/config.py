@@ -6,6 +6,17 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class InstructionsConfig:
+    """
+    mode   strict | loose
+    score  all | share, of the instructions of a prompt
+    """
+
+    mode: str
+    score: str
+
+
+@dataclass(frozen=True)
 class RewardConfig:
     """
     workers              Ray actors
@@ -15,6 +26,7 @@ class RewardConfig:
     on_failure           exclude | wrong | abort
     max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
     deadline_s           for one whole `RewardPool.verify`
+    instructions         of the verifier `instructions`
     """
 
     workers: int
@@ -24,6 +36,7 @@ class RewardConfig:
     on_failure: str
     max_failure_share: float
     deadline_s: float
+    instructions: InstructionsConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""
