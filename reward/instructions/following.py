@@ -94,7 +94,7 @@ def variants(response: str) -> Sequence[str]:
 
 
 def follow(instructions: Sequence[Instruction], response: str) -> tuple[list[bool], list[bool]]:
-    """For each instruction, whether the response follows it strictly, and whether one of its variants does (loosely)."""
+    """For each instruction, whether the response follows it (strictly), and whether a variant of it does (loosely)."""
     texts = variants(response)
     strict = [instruction.followed(response) for instruction in instructions]
     loose = [

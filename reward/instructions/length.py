@@ -9,7 +9,7 @@ _ENDS_A_WORD = ".,?!'\""
 
 
 def number_sentences(response: str, *, num_sentences: int, relation: str) -> bool:
-    return holds(len(text.sentences(response)), relation, num_sentences)
+    return holds(text.sentences(response, num_sentences), relation, num_sentences)
 
 
 def number_words(response: str, *, num_words: int, relation: str) -> bool:

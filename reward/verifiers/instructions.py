@@ -54,4 +54,4 @@ def _detail(
 
 # Loads the profiles of languages and the model of sentences once, before children are forked from this process.
 language.detect("one")
-text.sentences("One. Two.")
+text.sentences("One. Two.", 1)
