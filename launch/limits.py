@@ -27,6 +27,8 @@ CHOICES = {
     "reward.on_failure": ("exclude", "wrong", "abort"),
     "reward.math.percent": ("either", "value", "ignore"),
     "reward.math.units": ("ignore", "agree", "require"),
+    "reward.instructions.mode": ("strict", "loose"),
+    "reward.instructions.score": ("all", "share"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),

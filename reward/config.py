@@ -66,6 +66,17 @@ class RemoteConfig:
 
 
 @dataclass(frozen=True)
+class InstructionsConfig:
+    """
+    mode   strict | loose
+    score  all | share, of the instructions of a prompt
+    """
+
+    mode: str
+    score: str
+
+
+@dataclass(frozen=True)
 class RewardConfig:
     """
     workers              Ray actors
@@ -77,6 +88,7 @@ class RewardConfig:
     deadline_s           for one whole `RewardPool.verify`
     math                 policy of the verifier math
     sandbox              for verifiers that run programs
+    instructions         of the verifier `instructions`
     """
 
     workers: int
@@ -91,6 +103,7 @@ class RewardConfig:
     terms: TermsConfig
     countdown: CountdownConfig
     remote: RemoteConfig
+    instructions: InstructionsConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""
