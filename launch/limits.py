@@ -47,6 +47,8 @@ AT_LEAST_ONE = (
     "reward.workers",
     "reward.children_per_worker",
     "reward.memory_mb",
+    "reward.recycle_after",
+    "reward.recycle_growth_mb",
     "rollout.engines",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",

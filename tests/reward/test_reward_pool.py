@@ -21,6 +21,8 @@ def config(**changes):
         "children_per_worker": 2,
         "timeout_s": 1.0,
         "memory_mb": 256,
+        "recycle_after": 1000,
+        "recycle_growth_mb": 64,
         "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
