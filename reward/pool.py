@@ -1,8 +1,8 @@
 """The pool of Ray workers that judge responses, seen from the driver.
 
 Workers are given a few requests at a time, so that a step of any size fills neither the object store nor a worker. A
-worker that dies is replaced, and its requests are issued once more; the second time they become failures of kind `crash`.
- Ray must be running. `verify` blocks, and may be called from several threads at once.
+worker that dies is replaced, and its requests are issued once more, one by one; the second time they become failures of
+kind `crash`. Ray must be running. `verify` blocks, and may be called from several threads at once.
 """
 
 import math
@@ -30,7 +30,16 @@ ATTEMPTS = 2
 CALLS_PER_WORKER = 2  # of one `verify`: one at work, and the next, so that no worker waits for the driver
 ROUNDS_PER_CALL = 4  # batches for each child in one call; requests travel in calls, so this bounds what is copied
 
-_WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied)
+_WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied, GetTimeoutError)
+
+
+def shares(count: int, workers: int, longest: int) -> list[list[int]]:
+    """Indices of `count` requests dealt out like cards, so that the samples of one slow prompt are spread.
+
+    An equal number of shares for each worker, none longer than `longest`; empty ones are left out.
+    """
+    number = workers * math.ceil(count / (longest * workers))
+    return [list(range(first, count, number)) for first in range(min(number, count))]
 
 
 @dataclass(frozen=True)
@@ -144,10 +153,11 @@ class RewardPool:
         began = time.monotonic()
         deadline = began + self._config.deadline_s
         verdicts: list[Verdict | None] = [None] * len(requests)
-        pending = deque((share, 1) for share in self._shares(len(requests)))
+        longest = ROUNDS_PER_CALL * MAX_BATCH * self._config.children_per_worker
+        pending = deque((share, 1) for share in shares(len(requests), self._config.workers, longest))
         running: dict[ray.ObjectRef, _Call] = {}
         while pending or running:
-            while pending and (worker := self._free_worker(running.values())) is not None:
+            while pending and (worker := self._free_worker(running.values(), pending[0][1])) is not None:
                 indices, attempt = pending.popleft()
                 now = time.monotonic()
                 reference = worker.verify.remote([requests[i] for i in indices], max(0.0, deadline - now))
@@ -161,12 +171,12 @@ class RewardPool:
             for reference in ended:
                 call = running.pop(reference)
                 try:
-                    found = ray.get(reference)
+                    found = ray.get(reference, timeout=GRACE_S)
                 except _WORKER_LOST as error:
                     self._replace(call.worker)
                     loss = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                     if call.attempt < ATTEMPTS:
-                        # One by one, so that a request that ends its worker takes few others with it.
+                        # One by one, so that a request that ends its worker takes no other with it.
                         pending.extendleft(([i], call.attempt + 1) for i in call.indices)
                         continue
                     crash = Verdict.failed(FailureKind.CRASH, f"the reward worker was lost twice ({loss})", 0.0)
@@ -192,25 +202,20 @@ class RewardPool:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _shares(self, count: int) -> list[list[int]]:
-        """Indices of `count` requests dealt out like cards, so that the samples of one slow prompt are spread.
-
-        As many shares as workers, or more where a share would be longer than `ROUNDS_PER_CALL` of its children's.
-        """
-        longest = ROUNDS_PER_CALL * MAX_BATCH * self._config.children_per_worker
-        shares = self._config.workers * math.ceil(count / (longest * self._config.workers))
-        return [list(range(first, count, shares)) for first in range(min(shares, count))]
-
-    def _free_worker(self, running: Iterable["_Call"]) -> Any | None:
-        """The worker with the fewest calls of these, None where all have `CALLS_PER_WORKER`."""
+    def _free_worker(self, running: Iterable[_Call], attempt: int) -> Any | None:
+        """The worker with the fewest calls of these, None where none may have another; a second attempt is made by a
+        worker that has nothing else to lose."""
         with self._lock:
             self._turn += 1
-            workers = self._workers[self._turn % len(self._workers) :] + self._workers if self._workers else []
+            first = self._turn % max(1, len(self._workers))
+            workers = self._workers[first:] + self._workers[:first]
         if not workers:
             raise RuntimeError("this reward pool is closed")
-        calls = Counter(call.worker for call in running)
-        least = min(workers, key=lambda worker: calls[worker])
-        return least if calls[least] < CALLS_PER_WORKER else None
+        load = Counter[Any]()
+        for call in running:
+            load[call.worker] += 1 if call.attempt == 1 else CALLS_PER_WORKER
+        least = min(workers, key=lambda worker: load[worker])
+        return least if load[least] < (CALLS_PER_WORKER if attempt == 1 else 1) else None
 
     def _start_worker(self, index: int):
         on_start = partial(self._on_start, index) if self._on_start else None
