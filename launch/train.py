@@ -9,6 +9,7 @@ from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
+from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import verify
 from learner.staleness import staleness
 from reward.policy import apply_failure_policy, count_outcomes
@@ -59,7 +60,7 @@ def train(config: RunConfig) -> dict[str, Any]:
             with phases("save"):
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
-                row |= token_metrics(batch, logprobs, entropies)
+                row |= verdict_metrics(samples, verdicts) | token_metrics(batch, logprobs, entropies)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))
                 if config.output.save_model and step == config.steps:
