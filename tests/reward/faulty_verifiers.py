@@ -207,3 +207,10 @@ def state(request):
 
     time.sleep(0.1)
     return Judgement(1.0, f"{os.getcwd()} {sys.getrecursionlimit()} {sys.stdout is None} {random.random()}")
+
+
+def kill_server_on_kill(request):
+    if request.response == "kill":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return echo(request)
