@@ -54,6 +54,8 @@ AT_LEAST_ONE = (
     "reward.terms.overlong.max_tokens",
     "reward.terms.overlong.cache_tokens",
     "reward.remote.attempts",
+    "reward.recycle_after",
+    "reward.recycle_growth_mb",
     "rollout.engines",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",

@@ -10,6 +10,7 @@ from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
+from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import facts, verify_terms
 from learner.staleness import staleness
 from reward.composition import compose_rewards, term_metrics
@@ -61,7 +62,7 @@ def train(config: RunConfig) -> dict[str, Any]:
             with phases("save"):
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
-                row |= term_metrics(rewards, further)
+                row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
                 row |= token_metrics(batch, logprobs, entropies)
                 row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:

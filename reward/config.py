@@ -83,6 +83,8 @@ class RewardConfig:
     children_per_worker  verifications at a time in each actor, one child process each
     timeout_s            for one verification, from the start of its execution
     memory_mb            what one child may allocate beyond the loaded libraries, MiB
+    recycle_after        verifications, after which a child is replaced
+    recycle_growth_mb    what one child may have gained in memory, MiB, before it is replaced
     on_failure           exclude | wrong | abort
     max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
     deadline_s           for one whole `RewardPool.verify`
@@ -95,6 +97,8 @@ class RewardConfig:
     children_per_worker: int
     timeout_s: float
     memory_mb: int
+    recycle_after: int
+    recycle_growth_mb: int
     on_failure: str
     max_failure_share: float
     deadline_s: float

@@ -1,5 +1,6 @@
 """The pool in a real Ray."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +8,7 @@ import psutil
 import pytest
 
 from reward.config import RewardConfig
-from reward.pool import RewardPool
+from reward.pool import RewardPool, shares
 from reward.sandbox import SandboxConfig
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
@@ -24,6 +25,8 @@ def config(**changes):
         "children_per_worker": 2,
         "timeout_s": 1.0,
         "memory_mb": 256,
+        "recycle_after": 1000,
+        "recycle_growth_mb": 64,
         "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
@@ -60,6 +63,20 @@ def test_verdicts_come_in_the_order_of_the_requests(pool, request_for):
     assert [verdict.score for verdict in verdicts] == [1.0 - i % 2 for i in range(101)]
 
 
+def test_a_large_step_goes_in_many_calls(pool, request_for):
+    verdicts = pool.verify([request_for("echo", str(i), str(i)) for i in range(2000)])
+    assert [verdict.answer for verdict in verdicts] == [str(i) for i in range(2000)]
+    assert max(verdict.queued_s for verdict in verdicts) > min(verdict.queued_s for verdict in verdicts) >= 0.0
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (5, [3, 2]), (20, [10, 10]), (21, [6, 5, 5, 5])])
+def test_shares_are_equal_and_no_longer_than_allowed(count, sizes):
+    dealt = shares(count, workers=2, longest=10)
+    assert [len(share) for share in dealt] == sizes
+    assert sorted(i for share in dealt for i in share) == list(range(count))
+    assert all(later - earlier == len(sizes) for share in dealt for earlier, later in itertools.pairwise(share))
+
+
 def test_few_requests_and_none(pool, request_for):
     assert pool.verify([]) == []
     assert pool.verify([request_for("math", "#### 7", "7")])[0].score == 1.0
@@ -93,10 +110,12 @@ def test_a_worker_that_dies_is_replaced_and_asked_again(pool, request_for, tmp_p
 
 
 def test_a_request_that_kills_its_worker_twice_is_a_crash(pool, request_for):
-    verdicts = pool.verify([request_for("echo", "a", "a"), request_for("kill_worker")])
-    assert verdicts[0].score == 1.0
-    assert verdicts[1].failure is FailureKind.CRASH
-    assert "lost twice" in verdicts[1].detail
+    requests = [request_for("echo", "a", "a")] * 12
+    requests[5] = request_for("kill_worker")
+    verdicts = pool.verify(requests)
+    assert "lost twice" in verdicts[5].detail
+    expected = [FailureKind.CRASH if i == 5 else None for i in range(12)]
+    assert [verdict.failure for verdict in verdicts] == expected
     assert pool.verify([request_for("echo", "a", "a")] * 4)[3].score == 1.0
 
 
