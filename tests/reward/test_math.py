@@ -135,7 +135,7 @@ def test_hostile_answers_cost_a_child_at_most_and_never_a_neighbour():
     """In children, with a deadline, as training judges. What SymPy never finishes is a failure and not a zero."""
     endless = r"\sum_{n=1}^{10^{30}} \frac{n!}{n^{n}}"
     hostile = ["9**9**9**9", r"\sqrt{" * 2000 + "}" * 2000, "x" * 1_000_000, "\x00\ufffd", "(" * 3000, endless]
-    keeper = Keeper({"math"}, SETTINGS, 2, timeout_s=2.0, memory_mb=512, start_timeout_s=60.0)
+    keeper = Keeper({"math"}, SETTINGS, 2, 2.0, 512, 1000, 512, 60.0)
     try:
         requests = [r for answer in hostile for r in (request(rf"\boxed{{{answer}}}", "7"), request("#### 7", "7"))]
         verdicts = keeper.verify(requests, deadline_s=60.0)
