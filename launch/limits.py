@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launch.config import RunConfig
+from reward.sandbox import Isolation
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k"),
@@ -25,6 +26,7 @@ CHOICES = {
     "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
+    "reward.sandbox.minimum": tuple(level.name.lower() for level in Isolation),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -47,6 +49,10 @@ AT_LEAST_ONE = (
     "reward.workers",
     "reward.children_per_worker",
     "reward.memory_mb",
+    "reward.sandbox.memory_mb",
+    "reward.sandbox.processes",
+    "reward.sandbox.file_mb",
+    "reward.sandbox.output_kb",
     "rollout.engines",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",
