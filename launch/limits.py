@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launch.config import RunConfig
+from reward.sandbox import Isolation
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
@@ -29,6 +30,7 @@ CHOICES = {
     "reward.math.units": ("ignore", "agree", "require"),
     "reward.instructions.mode": ("strict", "loose"),
     "reward.instructions.score": ("all", "share"),
+    "reward.sandbox.minimum": tuple(level.name.lower() for level in Isolation),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -56,6 +58,10 @@ AT_LEAST_ONE = (
     "reward.remote.attempts",
     "reward.recycle_after",
     "reward.recycle_growth_mb",
+    "reward.sandbox.memory_mb",
+    "reward.sandbox.processes",
+    "reward.sandbox.file_mb",
+    "reward.sandbox.output_kb",
     "rollout.engines",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",

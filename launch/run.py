@@ -22,7 +22,7 @@ from launch.loggers import Loggers
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.placement import cluster_nodes
-from launch.prepare import Prepared, verifiers
+from launch.prepare import Prepared, sandbox_sentences, verifiers
 from launch.report import write_report
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
@@ -123,7 +123,8 @@ class Run:
         nodes = cluster_nodes()
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()])
+        decided += [*sandbox_sentences(config), *self._loggers.sentences()]
+        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
