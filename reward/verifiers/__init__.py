@@ -14,6 +14,7 @@ from typing import Any
 from reward.types import Verifier
 
 REGISTRY: dict[str, str] = {
+    "code": "reward.verifiers.code:make",
     "math": "reward.verifiers.math:make",
     "reasoning_gym": "reward.verifiers.reasoning_gym:make",
 }
