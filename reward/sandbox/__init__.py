@@ -1,7 +1,8 @@
 """Runs programs that nobody has read."""
 
 from reward.sandbox.config import SandboxConfig
-from reward.sandbox.sandbox import Running, Sandbox
+from reward.sandbox.running import Running
+from reward.sandbox.sandbox import Sandbox
 from reward.sandbox.types import (
     End,
     Isolation,
