@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
+from reward.code.config import CodeConfig
 from reward.sandbox.config import SandboxConfig
 
 
@@ -18,6 +19,7 @@ class RewardConfig:
     max_failure_share    share of failed verdicts in a batch, in [0, 1], above which the run stops
     deadline_s           for one whole `RewardPool.verify`
     sandbox              for verifiers that run programs
+    code                 for the verifier `code`
     """
 
     workers: int
@@ -28,6 +30,7 @@ class RewardConfig:
     max_failure_share: float
     deadline_s: float
     sandbox: SandboxConfig
+    code: CodeConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""

@@ -24,7 +24,7 @@ from reward.sandbox import End, Outcome, Running, Sandbox, SandboxConfig
 from reward.types import BadReference
 
 REPORT_BYTES = 64 << 20  # of the tests, a line each
-FAR_END_S = 1.0  # for a program that has closed its socket to end by itself
+ANSWER_BYTES = 8 << 20  # of one returned value that is read here; its objects have to fit into reward.memory_mb
 
 
 class Trials:
@@ -51,7 +51,7 @@ class Trials:
         """Calls of a function. Raises `BadReference` for arguments that cannot be handed over."""
         tally = _Tally(len(returns.arguments))
         with self._hosted(program, "", "") as (running, ours):
-            calls = Calls(Pipe(ours.fileno()), {}, self._config.test_timeout_s, self._config.total_timeout_s)
+            calls = Calls(Pipe(ours.fileno(), ANSWER_BYTES), {}, self._config.test_timeout_s, self._config.total_timeout_s)
             try:
                 calls.wait_loaded()
                 function = _function(calls, returns.entry)

@@ -66,6 +66,7 @@ class Examination:
         free, modules = free_names(tree)
         head = ast.Module(tree.body[:setup], [])
         rest = ast.Module(tree.body[setup:], [])
+        by_name = None if free or job["entry"] else built_in_under_test(rest)
         tests = Tests(rest, {"check"} if job["entry"] else set())
         known = tests.known if job["style"] == "module" else None
         self._report({"known": known})
@@ -79,7 +80,9 @@ class Examination:
         self._calls.ask("records", list(self._records))
         root = job["entry"].partition("(")[0].partition(".")[0]
         self._names.pop(root, None)  # the unfinished function of a prompt
-        self._bind(free - self._names.keys(), modules - self._names.keys(), root, rest)
+        self._bind(free - self._names.keys(), modules - self._names.keys(), root)
+        if by_name:
+            self._name(by_name)
         self._names[COUNT] = lambda index: _Counted(self, _text(tests.statements[index]))
         sys.modules["pytest"] = small_pytest.module()
         try:
@@ -108,7 +111,7 @@ class Examination:
             if isinstance(found, type) and found.__module__ == "tests":
                 self._records[name] = found
 
-    def _bind(self, free, modules, root, tests):
+    def _bind(self, free, modules, root):
         """Gives the tests what they name and do not define."""
         for name in modules:
             self._names[name] = __import__(name)
@@ -118,8 +121,6 @@ class Examination:
                     f"the tests name {', '.join(sorted(unknown))}, which neither they nor the code before the program "
                     "define"
                 )
-        elif not free and self._job["style"] == "module" and (name := built_in_under_test(tests)):
-            free = {name}
         for name in free:
             self._name(name)
         for name in PROGRAM_MODULES:

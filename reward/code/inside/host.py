@@ -16,7 +16,7 @@ import types
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from reward.code.inside.pipe import Gone, Pipe  # noqa: E402
+from reward.code.inside.pipe import Gone, Pipe, TooMuch  # noqa: E402
 from reward.code.inside.values import Values  # noqa: E402
 
 MAX_TEXT = 500  # characters of an exception's text
@@ -135,7 +135,11 @@ def main(settings):
         pipe.send(reply_to(values, lambda: load(module, settings)), None)
         while True:
             message = pipe.receive(None)
-            pipe.send(reply_to(values, lambda message=message: answer_to(message)), None)
+            reply = reply_to(values, lambda message=message: answer_to(message))
+            try:
+                pipe.send(reply, None)
+            except TooMuch:
+                pipe.send({"raised": ["OverflowError"], "text": "the value is longer than a message may be"}, None)
     except Gone:
         pass
 

@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-MAX_MESSAGE_BYTES = 8 << 20  # so that the values in it stay far below the memory of whoever reads it
+MAX_MESSAGE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 16
 
 
@@ -18,20 +18,24 @@ class Late(Exception):
 
 
 class TooMuch(Exception):
-    """A message of more than `MAX_MESSAGE_BYTES`, or something that is no message."""
+    """A message of more bytes than allowed, or something that is no message."""
 
 
 class Pipe:
-    """One end. `deadline` is a time of `time.monotonic()`, or None. Raises `Gone`, `Late` and `TooMuch`."""
+    """One end. `deadline` is a time of `time.monotonic()`, or None. Raises `Gone`, `Late` and `TooMuch`.
 
-    def __init__(self, descriptor):
+    Values take up to twenty times the memory of the message they come in.
+    """
+
+    def __init__(self, descriptor, max_bytes=MAX_MESSAGE_BYTES):
         self._descriptor = descriptor
+        self._max_bytes = max_bytes
         self._poll = select.poll()
         os.set_blocking(descriptor, False)
 
     def send(self, message, deadline):
         payload = json.dumps(message).encode()
-        if len(payload) > MAX_MESSAGE_BYTES:
+        if len(payload) > self._max_bytes:
             raise TooMuch
         data = memoryview(len(payload).to_bytes(4, "big") + payload)
         while data:
@@ -44,7 +48,7 @@ class Pipe:
 
     def receive(self, deadline):
         length = int.from_bytes(self._read(4, deadline), "big")
-        if length > MAX_MESSAGE_BYTES:
+        if length > self._max_bytes:
             raise TooMuch
         payload = self._read(length, deadline)
         try:
