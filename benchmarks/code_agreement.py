@@ -2,8 +2,8 @@
 
     python -m benchmarks.code_agreement --data ../shared/data [--sets humaneval mbpp ...] [--rows 50]
 
-A reference solution has to pass. A mutant returns one more wherever the solution returns a number, and has to fail; where
-a mutant passes, a third program tells whether the solution returns numbers at all. Prints the exceptions and the counts.
+A reference solution has to pass. A mutant returns one more wherever the solution returns a number, and has to fail;
+where a mutant passes, a third program tells whether the solution returns numbers at all. Prints exceptions and counts.
 """
 
 import argparse
@@ -110,7 +110,9 @@ def judged(keeper: Keeper, rows: list[Row], programs: list[str]) -> list[Verdict
 def agreement(keeper: Keeper, rows: list[Row]) -> dict[str, list[str]]:
     """Sentences on the references that do not pass, and on mutants that do though the solution returns numbers."""
     passing = judged(keeper, rows, [row.program for row in rows])
-    missed = [f"{row.uid}: {_said(verdict)}" for row, verdict in zip(rows, passing, strict=True) if verdict.score != 1.0]
+    missed = [
+        f"{row.uid}: {_said(verdict)}" for row, verdict in zip(rows, passing, strict=True) if verdict.score != 1.0
+    ]
     good = [row for row, verdict in zip(rows, passing, strict=True) if verdict.score == 1.0]
     mutants = judged(keeper, good, [row.changed(WRONG_BY_ONE) for row in good])
     unharmed = [row for row, verdict in zip(good, mutants, strict=True) if verdict.score != 0.0]

@@ -1,7 +1,7 @@
 """What a response's program is: its last fenced block, or the whole of it where that is Python.
 
-Blocks are found line by line, in time linear in the text, by CommonMark's rules: a fence is three backticks or tildes or
-more, its end is as long at least, and a block without an end goes on to the end of the text.
+Blocks are found line by line, in time linear in the text, by CommonMark's rules: a fence is three backticks or tildes
+or more, its end is as long at least, and a block without an end goes on to the end of the text.
 """
 
 import ast

@@ -86,7 +86,9 @@ def read_reference(gold: Any) -> Reference:
         return Streams(
             tuple(_stream(item, "inputs") for item in inputs), tuple(_stream(item, "outputs") for item in outputs)
         )
-    raise BadReference(f"gold is {SHAPES} for the verifier code, and has the keys {', '.join(map(str, keys)) or 'none'}")
+    raise BadReference(
+        f"gold is {SHAPES} for the verifier code, and has the keys {', '.join(map(str, keys)) or 'none'}"
+    )
 
 
 def _returns(entry: str, inputs: list[Any], outputs: list[Any]) -> Returns:

@@ -51,7 +51,9 @@ class Trials:
         """Calls of a function. Raises `BadReference` for arguments that cannot be handed over."""
         tally = _Tally(len(returns.arguments))
         with self._hosted(program, "", "") as (running, ours):
-            calls = Calls(Pipe(ours.fileno(), ANSWER_BYTES), {}, self._config.test_timeout_s, self._config.total_timeout_s)
+            calls = Calls(
+                Pipe(ours.fileno(), ANSWER_BYTES), {}, self._config.test_timeout_s, self._config.total_timeout_s
+            )
             try:
                 calls.wait_loaded()
                 function = _function(calls, returns.entry)
@@ -61,7 +63,9 @@ class Trials:
                 try:
                     calls.begin_test()
                     actual = calls.ask("call", function, tuple(arguments), {})
-                    tally.add("" if self._is_right(actual, expected, returns.wrapped) else "another value than expected")
+                    tally.add(
+                        "" if self._is_right(actual, expected, returns.wrapped) else "another value than expected"
+                    )
                 except Unsendable as error:
                     raise BadReference(str(error)) from error
                 except (ProgramFailed, Exception) as error:  # noqa: BLE001 -- whatever the program raised

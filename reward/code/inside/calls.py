@@ -10,7 +10,6 @@ import time
 from reward.code.inside.pipe import Gone, Late, TooMuch
 from reward.code.inside.values import Malformed, Unsendable, Values
 
-
 ENDED = "the program has ended"
 
 
@@ -74,7 +73,7 @@ class Calls:
     records     classes whose instances cross with their attributes, by name
     limit_s     for each test, from `begin_test`
     total_s     for all of them, from now
-    count       questions that were answered, with a value or an exception
+    count       questions about what the program does that were answered, with a value or an exception
     exceptions  classes to raise for exceptions of the program besides the built-in ones, by name
     """
 
@@ -97,7 +96,6 @@ class Calls:
         self._receive()
         self.begin_test()
         self._value(self._receive())
-        self.count = 0
 
     def begin_test(self):
         """From now on answers have `limit_s`."""
@@ -105,7 +103,9 @@ class Calls:
 
     def evaluate(self, expression):
         """The value of an expression in the program, which knows its own names."""
-        return self.ask("evaluate", expression)
+        value = self.ask("evaluate", expression)
+        self.count += type(value) is not StandIn  # a function by itself shows nothing of the program yet
+        return value
 
     def ask(self, *question):
         """Raises what the program raised, `ProgramFailed`, or `Unsendable` for arguments that cannot cross."""
@@ -120,7 +120,9 @@ class Calls:
             self._fail(self._limit())
         except TooMuch as error:
             raise Unsendable("a test hands the program more than a message may hold") from error
-        return self._value(self._receive())
+        reply = self._receive()
+        self.count += question[0] not in ("records", "bases", "evaluate")
+        return self._value(reply)
 
     def _receive(self):
         try:
@@ -135,13 +137,10 @@ class Calls:
     def _value(self, reply):
         try:
             if "raised" not in reply:
-                value = self._values.decode(reply)
-                self.count += 1
-                return value
+                return self._values.decode(reply)
             names, text = [str(name) for name in reply["raised"]], str(reply["text"])
         except (Malformed, TypeError, KeyError):
             self._fail("the program's answer is no answer")
-        self.count += 1
         raise self._exception(names, text)
 
     def _exception(self, names, text):

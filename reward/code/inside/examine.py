@@ -5,12 +5,13 @@
 
 The tests come by standard input, so that they are in no file and on no command line. Standard output gets a JSON object
 a line: {"known": tests or null}, {"start": number}, {"failed": number, "why": text} (number 0: before any test),
-{"bad": sentence} where the tests themselves cannot be run, and at the end {"tests", "passed"}. What the tests print goes
-nowhere.
+{"bad": sentence} where the tests themselves cannot be run, and at the end {"tests", "passed"}. What the tests print
+goes nowhere.
 """
 
 import ast
 import builtins
+import contextlib
 import json
 import os
 import sys
@@ -19,7 +20,6 @@ import types
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from reward.code.inside import small_pytest  # noqa: E402
 from reward.code.inside.calls import Calls, ProgramFailed, StandIn  # noqa: E402
 from reward.code.inside.instrument import COUNT, Tests, built_in_under_test, free_names  # noqa: E402
 from reward.code.inside.pipe import Pipe  # noqa: E402
@@ -41,7 +41,7 @@ class Examination:
     def __init__(self, job, report):
         self._job = job
         self._report = report
-        self._records = {}
+        self._records: dict = {}
         pipe = Pipe(job["descriptor"])
         self._calls = Calls(pipe, self._records, job["test_timeout_s"], job["total_timeout_s"])
         self._module = types.ModuleType("tests")
@@ -61,9 +61,10 @@ class Examination:
     def _run(self):
         job = self._job
         self._run_prelude(job["prelude"])
-        tree = _parse("\n".join([job["setup"], *job["tests"]]), "tests")
+        text = "\n".join([job["setup"], *job["tests"]])
+        tree = _parse(text, "tests")
         setup = len(_parse(job["setup"], "setup").body)
-        free, modules = free_names(tree)
+        free, modules = free_names(text)
         head = ast.Module(tree.body[:setup], [])
         rest = ast.Module(tree.body[setup:], [])
         by_name = None if free or job["entry"] else built_in_under_test(rest)
@@ -84,14 +85,17 @@ class Examination:
         if by_name:
             self._name(by_name)
         self._names[COUNT] = lambda index: _Counted(self, _text(tests.statements[index]))
-        sys.modules["pytest"] = small_pytest.module()
+        if job["style"] == "pytest" or "pytest" in text:
+            from reward.code.inside import small_pytest  # not for most, who would wait for what it imports
+
+            sys.modules["pytest"] = small_pytest.module()
         try:
             self._execute(head)
             self._execute(rest)
             self._run_functions()
         except (Unsendable, BadTests, Enough):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the tests' or the program's
             self._stopped(_described(error))
         except ProgramFailed as error:
             self._stopped(str(error))
@@ -115,22 +119,18 @@ class Examination:
         """Gives the tests what they name and do not define."""
         for name in modules:
             self._names[name] = __import__(name)
-        if root:
-            if unknown := free - {root}:
-                raise BadTests(
-                    f"the tests name {', '.join(sorted(unknown))}, which neither they nor the code before the program "
-                    "define"
-                )
+        if root and (unknown := free - {root}):
+            raise BadTests(
+                f"the tests name {', '.join(sorted(unknown))}, which neither they nor the code before it define"
+            )
         for name in free:
             self._name(name)
         for name in PROGRAM_MODULES:
             sys.modules[name] = _ProgramModule(name, self._evaluated)
 
     def _name(self, name):
-        try:
+        with contextlib.suppress(NameError):  # the tests that need it will say so
             self._names[name] = self._evaluated(name)
-        except NameError:
-            pass  # the tests that need it will say so
 
     def _evaluated(self, expression):
         """A value of the program; of an exception class the like, for tests that expect it to be raised."""
@@ -157,7 +157,9 @@ class Examination:
                 raise self._failed_before(f"the program has no {entry}: {_described(error)}") from error
             self._names["check"](candidate)
         elif self._job["style"] == "pytest":
-            tests = list(small_pytest.collect(self._names))
+            from reward.code.inside.small_pytest import collect
+
+            tests = list(collect(self._names))
             if not tests:
                 raise BadTests("there is no test* function among the tests")
             for name, test in tests:

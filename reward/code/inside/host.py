@@ -115,7 +115,7 @@ def described(error):
 
 def main(settings):
     pipe = Pipe(settings["descriptor"])
-    builtins.exit = builtins.quit = sys.exit  # which Python has by `site`, and this one runs without
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # which Python has by `site`, and this one runs without
     sys.path += settings["paths"]
     module = types.ModuleType("program")
     sys.modules["program"] = module  # dataclasses and typing look a class's module up there

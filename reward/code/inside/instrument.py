@@ -1,12 +1,13 @@
 """The text of tests as a tree in which each test is counted, and the names in it that are the program's.
 
-A test is an assertion, or a call of a function that the tests define themselves, at the top of the module or of one of
-the functions to `enter`; in a `for` each turn is one. Statements with other blocks (`try`, `with`, `while`) are one test
-where they hold an assertion: what they do about an exception is theirs.
+A test is an assertion, or a call of a function that the tests define themselves, at the top of the module or of one
+of the functions to `enter`; in a `for` each turn is one. Statements with other blocks (`try`, `with`, `while`) are one
+test where they hold an assertion: what they do about an exception is theirs.
 """
 
 import ast
 import builtins
+import symtable
 import sys
 
 COUNT = "__count_test__"
@@ -23,7 +24,7 @@ class Tests:
     def __init__(self, tree, enter):
         self.tree = tree
         self.statements = []
-        self.known = 0
+        self.known: int | None = 0
         self._own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         self._enter = enter
         tree.body = self._block(tree.body)
@@ -52,8 +53,8 @@ class Tests:
             return True
         if isinstance(statement, ast.Expr):
             call = statement.value
-            named = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-            return named and call.func.id in self._own - self._enter
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                return call.func.id in self._own - self._enter
         if isinstance(statement, ast.Try | ast.With | ast.While):
             return any(isinstance(node, ast.Assert) for node in ast.walk(statement))
         return False
@@ -65,27 +66,28 @@ class Tests:
         return ast.copy_location(counted, statement)
 
 
-def free_names(tree):
-    """Names that are read in a module and bound nowhere in it, without modules of the standard library.
+def free_names(text):
+    """Names that a module reads and does not bind: (those to look for elsewhere, modules of the standard library).
 
     A free name with an attribute that is a module of the standard library (`sys.maxsize`) is that module; and the
     built-in names are left out, so that no program can redefine what its tests rely on.
     """
-    read, bound, bases = set(), set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            bases.add(node.value.id)
+    read: set = set()
+    bound: set = set()
+    tables = [symtable.symtable(text, "tests", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if table.get_type() != "module" and not symbol.is_global():
+                continue
+            if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace():
+                bound.add(symbol.get_name())
+            elif symbol.is_referenced():
+                read.add(symbol.get_name())
     free = {name for name in read - bound if not hasattr(builtins, name)}
+    attributes = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
+    bases = {node.id for node in attributes if isinstance(node, ast.Name)}
     modules = free & bases & set(sys.stdlib_module_names)
     return free - modules, modules
 

@@ -37,7 +37,7 @@ def raises(kinds, *call, match=None, **kwargs):
         return call[0](*call[1:], **kwargs)
 
 
-class approx:  # noqa: N801 -- pytest's name
+class approx:
     """Equal to numbers, and to lists, tuples and dicts of numbers, up to a tolerance; to nothing else."""
 
     def __init__(self, expected, rel=None, abs=None):
@@ -66,7 +66,7 @@ class approx:  # noqa: N801 -- pytest's name
             tolerance = absolute
         return actual == expected or math.fabs(actual - expected) <= tolerance < math.inf
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self):
         return f"approx({self._expected!r})"
@@ -89,8 +89,7 @@ def _parametrize(names, rows):
 
 def module():
     found = types.ModuleType("pytest")
-    found.raises, found.approx = raises, approx
-    found.mark = types.SimpleNamespace(parametrize=_parametrize)
+    vars(found).update(raises=raises, approx=approx, mark=types.SimpleNamespace(parametrize=_parametrize))
     return found
 
 

@@ -1,13 +1,15 @@
 """Plain values as JSON, so that nothing of a program but data reaches its tests, and the other way round.
 
-Exact types only: a subclass of `str` with a comparison of its own is not a string. Whatever is not plain crosses as a
-number that stands for it (a handle); `Values.wrap` and `unwrap` of the two sides say what that means. Instances of the
-classes in `records` cross with their attributes and become instances of the class of that name on the other side.
+Exact types only, and built-in classes by their name: a subclass of `str` with a comparison of its own is not a string.
+Whatever is not plain crosses as a number that stands for it (a handle); `Values.wrap` and `unwrap` of the two sides say
+what that means. Instances of the classes in `records` cross with their attributes and become instances of the class of
+that name on the other side.
 
 A value is a JSON scalar, or a list of one index into a table of nodes. The table keeps shared references and cycles,
 and needs no recursion: a deep structure is a long table. Nodes of immutable types stand after what contains them.
 """
 
+import builtins
 import collections
 
 LARGE = 1 << 4096  # JSON's decimal digits take quadratic time, and Python refuses to read more than 4,300
@@ -15,9 +17,9 @@ INLINE = {type(None), bool, float, str}
 FILLED = {"list": list, "dict": dict, "set": set, "deque": collections.deque, "bytearray": bytearray}
 DICTS = {"Counter": collections.Counter, "OrderedDict": collections.OrderedDict, "defaultdict": collections.defaultdict}
 BUILT = {"tuple": tuple, "frozenset": frozenset}
-NAMES = {kind: name for name, kind in {**FILLED, **DICTS, **BUILT}.items()}
+NAMES: dict[type, str] = {kind: name for name, kind in {**FILLED, **DICTS, **BUILT}.items()}
 # Types of modules that most programs do without, where they are and how they are written.
-TEXTS = {"Decimal": ("decimal", str), "Fraction": ("fractions", str)}
+TEXTS: dict = {"Decimal": ("decimal", str), "Fraction": ("fractions", str)}
 TEXTS |= {name: ("datetime", lambda value: value.isoformat()) for name in ("datetime", "date", "time")}
 
 _MISSING = object()
@@ -46,7 +48,9 @@ class Values:
 
     def encode(self, value):
         """JSON values {"root", "nodes"}. Raises `Unsendable`."""
-        nodes, pending, seen = [], [], {}
+        nodes: list = []
+        pending: list = []
+        seen: dict = {}
 
         def slot(value):
             kind = type(value)
@@ -75,10 +79,10 @@ class Values:
             raise Malformed(f"{type(error).__name__}: {error}") from error
 
     def _node(self, value, slot):
-        kind = type(value)
+        kind: type = type(value)
         if kind in (list, tuple, set, frozenset):
             kinds = set(map(type, value))
-            if kinds <= INLINE or (kinds == {int} and -LARGE < min(value) and max(value) < LARGE):
+            if kinds <= INLINE or (kinds == {int} and min(value) > -LARGE and max(value) < LARGE):
                 return [NAMES[kind], *value]
             return [NAMES[kind], *map(slot, value)]
         if kind is dict or kind in DICTS.values():
@@ -87,6 +91,8 @@ class Values:
             return ["int", hex(value)]
         if kind is complex:
             return ["complex", value.real, value.imag]
+        if kind is type and vars(builtins).get(value.__name__) is value:
+            return ["type", value.__name__]
         if kind in (bytes, bytearray):
             return [kind.__name__, value.decode("latin-1")]
         if kind is range:
@@ -141,6 +147,8 @@ class Values:
             return rest[0].encode("latin-1")
         if name == "range":
             return range(*map(value, rest))
+        if name == "type" and isinstance(found := getattr(builtins, rest[0]), type):
+            return found
         if name == "timedelta":
             return _imported("datetime", name)(*rest)
         if name in TEXTS:
