@@ -73,7 +73,7 @@ class Calls:
     records     classes whose instances cross with their attributes, by name
     limit_s     for each test, from `begin_test`
     total_s     for all of them, from now
-    count       questions about what the program does that were answered, with a value or an exception
+    count       questions about what the program does
     exceptions  classes to raise for exceptions of the program besides the built-in ones, by name
     """
 
@@ -109,6 +109,7 @@ class Calls:
 
     def ask(self, *question):
         """Raises what the program raised, `ProgramFailed`, or `Unsendable` for arguments that cannot cross."""
+        self.count += question[0] not in ("records", "bases", "evaluate")
         if self._failed is not None:
             raise ProgramFailed(self._failed)
         message = self._values.encode(question)
@@ -120,9 +121,7 @@ class Calls:
             self._fail(self._limit())
         except TooMuch as error:
             raise Unsendable("a test hands the program more than a message may hold") from error
-        reply = self._receive()
-        self.count += question[0] not in ("records", "bases", "evaluate")
-        return self._value(reply)
+        return self._value(self._receive())
 
     def _receive(self):
         try:

@@ -79,19 +79,19 @@ class Values:
             raise Malformed(f"{type(error).__name__}: {error}") from error
 
     def _node(self, value, slot):
-        kind: type = type(value)
+        kind = type(value)
         if kind in (list, tuple, set, frozenset):
             kinds = set(map(type, value))
             if kinds <= INLINE or (kinds == {int} and min(value) > -LARGE and max(value) < LARGE):
                 return [NAMES[kind], *value]
             return [NAMES[kind], *map(slot, value)]
         if kind is dict or kind in DICTS.values():
-            return [NAMES[kind], *(slot(part) for pair in kind.items(value) for part in pair)]
+            return [NAMES[kind], *(slot(part) for pair in dict.items(value) for part in pair)]
         if kind is int:
             return ["int", hex(value)]
         if kind is complex:
             return ["complex", value.real, value.imag]
-        if kind is type and vars(builtins).get(value.__name__) is value:
+        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
             return ["type", value.__name__]
         if kind in (bytes, bytearray):
             return [kind.__name__, value.decode("latin-1")]
