@@ -91,7 +91,7 @@ class Values:
             return ["int", hex(value)]
         if kind is complex:
             return ["complex", value.real, value.imag]
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        if isinstance(value, type) and value in vars(builtins).values():
             return ["type", value.__name__]
         if kind in (bytes, bytearray):
             return [kind.__name__, value.decode("latin-1")]
