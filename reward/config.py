@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
+from reward.code.config import CodeConfig
 from reward.sandbox.config import SandboxConfig
 
 
@@ -91,6 +92,7 @@ class RewardConfig:
     math                 policy of the verifier math
     sandbox              for verifiers that run programs
     instructions         of the verifier `instructions`
+    code                 for the verifier `code`
     """
 
     workers: int
@@ -108,6 +110,7 @@ class RewardConfig:
     countdown: CountdownConfig
     remote: RemoteConfig
     instructions: InstructionsConfig
+    code: CodeConfig
 
     def verifier_settings(self) -> Mapping[str, Any]:
         """The sections for the verifiers, by name, as JSON values."""
