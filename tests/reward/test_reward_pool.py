@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from reward.config import RewardConfig
+from reward.config import InstructionsConfig, RewardConfig
 from reward.pool import RewardPool
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
-VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
+VERIFIERS = {"instructions", "math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 
 
 def config(**changes):
@@ -24,6 +24,7 @@ def config(**changes):
         "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
+        "instructions": InstructionsConfig(mode="strict", score="all"),
     }
     return RewardConfig(**{**settings, **changes})
 
@@ -53,6 +54,25 @@ def test_verdicts_come_in_the_order_of_the_requests(pool, request_for):
     verdicts = pool.verify(requests)
     assert [verdict.answer for verdict in verdicts] == [str(i) for i in range(101)]
     assert [verdict.score for verdict in verdicts] == [1.0 - i % 2 for i in range(101)]
+
+
+def test_instructions_in_a_worker(pool, request_for):
+    """The libraries behind them load in the fork server, and bad input costs its own verdict at most."""
+    gold = {
+        "instruction_id_list": ["language:response_language", "length_constraints:number_sentences"],
+        "kwargs": [{"language": "en"}, {"num_sentences": 2, "relation": "at least"}],
+    }
+    responses = [
+        "They went there. Nobody should worry.",
+        "[" * 1_000_000,
+        "\x00\ud800" * 9,
+        "",
+        "They went there. Yes.",
+    ]
+    verdicts = pool.verify([request_for("instructions", response, gold) for response in responses])
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    [verdict] = pool.verify([request_for("instructions", "x", {**gold, "kwargs": [{}, {}]})])
+    assert (verdict.score, verdict.failure) == (None, FailureKind.BAD_REFERENCE)
 
 
 def test_few_requests_and_none(pool, request_for):
@@ -117,7 +137,7 @@ def test_close_leaves_no_process(request_for):
 
 
 def test_unknown_verifiers_are_refused_before_anything_starts(pool, request_for):
-    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are math, reasoning_gym"):
+    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are .*math, reasoning_gym"):
         RewardPool(config(), {"mahts"})
     with pytest.raises(UnknownVerifier, match=r"made for .*math, not for 'faulty_verifiers:segfault'"):
         pool.verify([request_for("segfault")])
