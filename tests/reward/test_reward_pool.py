@@ -10,6 +10,8 @@ import pytest
 from reward.config import RewardConfig
 from reward.pool import RewardPool, shares
 from reward.sandbox import SandboxConfig
+from reward.config import InstructionsConfig, RewardConfig
+from reward.pool import RewardPool
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
 from tests.reward.math_settings import LENIENT
@@ -17,6 +19,7 @@ from tests.reward.math_settings import LENIENT
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
 VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 SANDBOX = SandboxConfig(minimum="confined", packages=False, memory_mb=256, processes=16, file_mb=16, output_kb=64)
+VERIFIERS = {"instructions", "math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 
 
 def config(**changes):
@@ -32,6 +35,7 @@ def config(**changes):
         "deadline_s": 30.0,
         "math": LENIENT,
         "sandbox": SANDBOX,
+        "instructions": InstructionsConfig(mode="strict", score="all"),
     }
     return RewardConfig(**{**settings, **changes})
 
@@ -75,6 +79,23 @@ def test_shares_are_equal_and_no_longer_than_allowed(count, sizes):
     assert [len(share) for share in dealt] == sizes
     assert sorted(i for share in dealt for i in share) == list(range(count))
     assert all(later - earlier == len(sizes) for share in dealt for earlier, later in itertools.pairwise(share))
+def test_instructions_in_a_worker(pool, request_for):
+    """The libraries behind them load in the fork server, and bad input costs its own verdict at most."""
+    gold = {
+        "instruction_id_list": ["language:response_language", "length_constraints:number_sentences"],
+        "kwargs": [{"language": "en"}, {"num_sentences": 2, "relation": "at least"}],
+    }
+    responses = [
+        "They went there. Nobody should worry.",
+        "[" * 1_000_000,
+        "\x00\ud800" * 9,
+        "",
+        "They went there. Yes.",
+    ]
+    verdicts = pool.verify([request_for("instructions", response, gold) for response in responses])
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    [verdict] = pool.verify([request_for("instructions", "x", {**gold, "kwargs": [{}, {}]})])
+    assert (verdict.score, verdict.failure) == (None, FailureKind.BAD_REFERENCE)
 
 
 def test_few_requests_and_none(pool, request_for):
@@ -141,7 +162,7 @@ def test_close_leaves_no_process(request_for):
 
 
 def test_unknown_verifiers_are_refused_before_anything_starts(pool, request_for):
-    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are math, reasoning_gym"):
+    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are .*math, reasoning_gym"):
         RewardPool(config(), {"mahts"})
     with pytest.raises(UnknownVerifier, match=r"made for .*math, not for 'faulty_verifiers:segfault'"):
         pool.verify([request_for("segfault")])
