@@ -63,6 +63,8 @@ class LearnerWorker:
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
         check_model(self.model.model)
+        # For what draws numbers in a forward pass, as dropout does: other numbers on every rank.
+        torch.manual_seed(int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0]))
         limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective

@@ -15,7 +15,6 @@ from launch.entry import hydra_entry
 from launch.resume import differences, may_differ, resumption
 from launch.run_folder import RunFolder, versions
 
-
 composed = cache(lambda *overrides: compose(["output.folder=unused", *overrides]))
 
 
