@@ -86,6 +86,20 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    every: int
+    keep_last: int
+    keep_best: int
+    metric: str | None
+    best: str  # max | min
+    keep_every: int
+    huggingface: bool
+    write_deadline_s: float
+    grace_s: float
+    must_save_by_s: float | None
+
+
+@dataclass(frozen=True)
 class LoggerConfig:
     kinds: list[str]
     project: str
@@ -99,6 +113,8 @@ class RunConfig:
     name: str
     seed: int
     steps: int
+    resume: str  # auto | never | the folder of a run
+    resume_force: bool
     algorithm: AlgorithmConfig
     clip: ClipConfig
     off_policy: OffPolicyConfig
@@ -115,6 +131,7 @@ class RunConfig:
     evaluation: EvaluationConfig
     probe: ProbeConfig
     alarms: AlarmsConfig
+    checkpoint: CheckpointConfig
     output: OutputConfig
 
 

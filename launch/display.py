@@ -45,6 +45,9 @@ class Display(Protocol):
     def notice(self, sentence: str) -> None:
         """Print a sentence about something that has happened to the run and does not end it."""
 
+    def goes_on(self, rows: Sequence[Row]) -> None:
+        """Take the rows of the steps before, where a run is taken up again."""
+
     def step(self, row: Row) -> None:
         """Show one metric row; row 0 is the base model's evaluation."""
 
@@ -98,6 +101,9 @@ class LineDisplay:
     def notice(self, sentence: str) -> None:
         self._print(sentence)
 
+    def goes_on(self, rows: Sequence[Row]) -> None:
+        self._rows = list(rows)
+
     def step(self, row: Row) -> None:
         self._rows.append(row)
         self._print(step_line(row, self._rows, self._total_steps))
@@ -142,6 +148,9 @@ class LiveDisplay:
     def notice(self, sentence: str) -> None:
         # While the panel is on, the console prints above it.
         self._console.print(sentence, markup=False, highlight=False, emoji=False)
+
+    def goes_on(self, rows: Sequence[Row]) -> None:
+        self._rows = list(rows)
 
     def step(self, row: Row) -> None:
         self._waiting = None

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -14,11 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from launch import stopping, sweep
+from launch.checkpoint_folder import CHECKPOINTS, steps_in
 from launch.config import CONF, ENTRY, HYDRA_VERSION, ConfigError, RunConfig, build, register
 from launch.misspelt import explain, in_no_section
 from launch.points import FAILED as POINT_FAILED
 from launch.points import FAILED_MARK, FINISHED, UNFINISHED, Point, Sweep, is_finished, point_name
 from launch.points import REFUSED as POINT_REFUSED
+from launch.resume import AUTO, with_stored
 from launch.run_folder import config_hash
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -49,8 +52,10 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         folder, overrides = Path(runtime.runtime.output_dir), list(runtime.overrides.task)
         try:
             if runtime.mode is not RunMode.MULTIRUN:
-                main(_build(cfg, folder))
+                main(_build(cfg, folder, overrides))
                 return
+            if any(override.startswith("resume=") and override != "resume=never" for override in overrides):
+                raise ConfigError("resume=<folder> is for one run; the points of a sweep go on by themselves.")
             if any(override.lstrip("+").startswith("output.folder=") for override in overrides):
                 raise ConfigError("output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...")
             if refused:
@@ -72,7 +77,7 @@ def hydra_entry(main: Callable[[RunConfig], None]) -> None:
         if FULL_ERROR in os.environ:
             raise
         print(str(error) or stopping.sentence(), file=sys.stderr)
-        sys.exit(stopping.exit_status())
+        sys.exit(error.status if isinstance(error, stopping.RunStopped) else stopping.exit_status())
     except (ConfigError, RunFailed, HydraException, OmegaConfBaseException) as error:
         if FULL_ERROR in os.environ:
             raise
@@ -100,11 +105,13 @@ def _run_point(points: Sweep, overrides: list[str], cfg: DictConfig, main: Calla
 
     record(UNFINISHED)
     try:
-        config = _build(cfg, folder)
+        config = _build(cfg, folder, overrides)
         if is_finished(folder, config_hash(config)):
             print(f"Already finished: {named}")
         else:
-            if kept := points.set_aside(name):
+            if config.resume == AUTO and steps_in(folder / CHECKPOINTS):
+                print(f"Goes on: {named}")
+            elif kept := points.set_aside(name):
                 print(f"Again: {named}; the earlier attempt is in {kept}")
             main(config)
         record(FINISHED)
@@ -117,9 +124,14 @@ def _run_point(points: Sweep, overrides: list[str], cfg: DictConfig, main: Calla
         record(POINT_REFUSED if isinstance(error, ConfigError) else POINT_FAILED, why)
 
 
-def _build(cfg: DictConfig, folder: Path) -> RunConfig:
+def _build(cfg: DictConfig, folder: Path, overrides: list[str]) -> RunConfig:
     OmegaConf.update(cfg, "output.folder", str(folder))
-    return build(cfg)
+    config = build(with_stored(cfg, overrides))
+    if config.output.folder != str(folder.absolute()):
+        with suppress(OSError):  # Hydra has made the folder of a new run, and this is none
+            folder.rmdir()
+            folder.parent.rmdir()
+    return config
 
 
 def _with_errors_raised(command: Callable[[], None]) -> None:

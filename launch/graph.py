@@ -11,6 +11,7 @@ import numpy as np
 import ray
 
 from launch.canary import CanaryResult, prove
+from launch.checkpoint_folder import Checkpoint
 from launch.cluster import Shares
 from launch.config import RunConfig
 from launch.logs import ActorLogs, log_reward_worker, log_to_files
@@ -20,6 +21,7 @@ from launch.placement import ENGINES, RANKS, REFERENCES
 from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
 from learner.reference import ReferenceGroup
+from learner.snapshots import Header
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -80,8 +82,11 @@ class Graph:
                 places[REFERENCES],
             )
 
-    def start(self, say: Callable[[str], None]) -> None:
-        """Load the model everywhere, connect the weight transfer, and prove it with weight version 0."""
+    def start(self, say: Callable[[str], None], checkpoint: Checkpoint | None = None) -> None:
+        """Load the model everywhere, connect the weight transfer, and prove it with the first weights.
+
+        Those are of the version that `checkpoint` has; without one they are the model's own, version 0.
+        """
         config, model = self._config, self._config.model
         engines = {f"{ACTORS[ENGINES]}-{i}": actor for i, actor in enumerate(self.rollout.actors)}
         ranks = {f"{ACTORS[RANKS]}-{i}": actor for i, actor in enumerate(self.learner.actors)}
@@ -132,7 +137,15 @@ class Graph:
             config.rollout.bucket_bytes,
             config.rollout.sync_timeout_s,
         )
-        self.sync(0)
+        if checkpoint:
+            self._restore(checkpoint)
+        self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state, optimizer = checkpoint.state, checkpoint.state["optimizer"]
+        shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
+        header = Header(shapes, optimizer["steps"], optimizer["moments"], state["controls"], {})
+        self.learner.restore(header, checkpoint.random(), checkpoint.buckets())
 
     def sync(self, version: int) -> dict[str, float]:
         """Send the learner's weights to the engines as `version`, and prove that they arrived.

@@ -40,6 +40,7 @@ CHOICES = {
     "learner.attention": ("sdpa", "flex_attention", "flash_attention_2"),
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
+    "checkpoint.best": ("max", "min"),
     "logger.wandb_mode": ("offline", "online"),
     "output.display": ("auto", "live", "lines"),
 }
@@ -82,6 +83,7 @@ AT_LEAST_ONE = (
     "cluster.cpus_per_engine",
     "cluster.cpus_per_rank",
     "evaluation.samples_per_prompt",
+    "checkpoint.keep_last",
 )
 NOT_NEGATIVE = (
     "seed",
@@ -101,6 +103,10 @@ NOT_NEGATIVE = (
     "evaluation.every",
     "evaluation.temperature",
     "evaluation.top_k",
+    "checkpoint.every",
+    "checkpoint.keep_best",
+    "checkpoint.keep_every",
+    "checkpoint.grace_s",
 )
 ABOVE_ZERO = (
     "algorithm.cispo_cap",
@@ -134,6 +140,8 @@ ABOVE_ZERO = (
     "alarms.entropy_collapse",
     "logger.timeout_s",
     "evaluation.top_p",
+    "checkpoint.write_deadline_s",
+    "checkpoint.must_save_by_s",
 )
 AT_MOST_ONE = (
     "clip.low",

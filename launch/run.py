@@ -1,8 +1,11 @@
 """What surrounds the steps of a run: its folder, its display, Ray, the actors, and how it ends."""
 
+import threading
 import time
 import traceback
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +13,8 @@ from typing import Any, Self
 
 from launch import stopping
 from launch.alarms import EntropyAlarms
+from launch.checkpoint_folder import CHECKPOINTS, clear_leftovers, steps_in
+from launch.checkpoints import Checkpoints
 from launch.cluster import divide, groups, is_joined, places, ray_session
 from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
@@ -24,9 +29,14 @@ from launch.phases import Phases
 from launch.placement import cluster_nodes
 from launch.prepare import Prepared, sandbox_sentences, verifiers
 from launch.report import write_report
+from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
+from launch.time_left import TimeLeft
 from launch.validate import implied, sentences
+
+# Exit status of a run whose time is up: EX_TEMPFAIL of sysexits.h, to be started again.
+TIME_IS_UP = 75
 
 
 class Run:
@@ -36,18 +46,30 @@ class Run:
     a mistake of ours and passes as is.
     """
 
+    first_step: int
     graph: Graph
     phases: Phases
     summary: dict[str, Any]
 
     def __init__(self, config: RunConfig, prepared: Prepared):
         self._config, self._prepared = config, prepared
-        self.folder = _new_folder(config)
-        self._config_hash = self.folder.write_config(config)
-        self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-        self._display = make_display(config.output.display, config.steps)
-        self._loggers = Loggers(config, self._degraded)
-        self._alarms = EntropyAlarms(config.alarms, read_metrics(self.folder))
+        self._clock = time.monotonic()
+        with ExitStack() as held:
+            self.folder = _folder(config)
+            held.enter_context(_held(self.folder))
+            self._taken_up = resumption(config)
+            state = self._take_up(self._taken_up) if self._taken_up else {}
+            self.first_step = state.get("step", 0) + 1
+            self._started = state.get("started") or datetime.now(UTC).isoformat(timespec="seconds")
+            self._seconds_before = state.get("seconds", 0.0)
+            self._config_hash = self.folder.write_config(config)
+            self._display = make_display(config.output.display, config.steps)
+            self._loggers = Loggers(config, self._degraded)
+            self._alarms = EntropyAlarms(config.alarms, read_metrics(self.folder))
+            self._held = held.pop_all()
+        self._checkpoints: Checkpoints | None = None
+        self._patience = ExitStack()
+        self._summary_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         try:
@@ -58,25 +80,31 @@ class Run:
             if failure := self._failure(error):
                 raise failure from error
             raise
+        finally:
+            if not hasattr(self, "_actors"):
+                self._held.close()
+        self._patience.enter_context(stopping.patient(self._grace_s(), self._told))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            # Who stops a run may not wait for its actors to end: a cluster's job is killed after three seconds.
-            self._summarise(stopping.sentence(), stopped=True)
-        try:
-            self._actors.__exit__(kind, error, trace)
-        except FAILURES as closing:
-            # What went wrong first is what the run says.
-            error = error or closing
-        if error is None:
-            with self._display:
-                self._end(None)
-                self._display.finished(self.summary, write_report(self.folder))
-        elif failure := self._failure(error):
-            raise failure from error
+        with self._held:
+            if isinstance(error, KeyboardInterrupt):
+                # Who stops a run may not wait for its actors to end: a cluster's job is killed after three seconds.
+                self._summarise(_why_stopped(error), stopped=True)
+            error = self._end_saving(error)
+            try:
+                self._actors.__exit__(type(error) if error else None, error, trace)
+            except FAILURES as closing:
+                # What went wrong first is what the run says.
+                error = error or closing
+            if error is None:
+                with self._display:
+                    self._end(None)
+                    self._display.finished(self.summary, write_report(self.folder))
+            elif failure := self._failure(error):
+                raise failure from error
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy on the evaluation sets, and on one machine the memory the job holds after them."""
@@ -116,6 +144,55 @@ class Run:
             self._display.notice(f"alarm at step {step}: {alarm.sentence}")
         self._loggers.log(step, row)
 
+    def checkpoint(self, step: int) -> None:
+        """End the step: save where it is due, and stop where the run has been told to or its time is up."""
+        config, saver = self._config.checkpoint, self._checkpoints
+        assert saver is not None
+        saver.look_after()
+        last = step == self._config.steps
+        time_is_up = self._time_left.too_short(saver.longest_s) and not last
+        stops = stopping.told() or time_is_up
+        if config.every and (step % config.every == 0 or last or stops):
+            with self.phases("save"):
+                saver.begin(step, self._state(step), self._best_by(step))
+        if stopping.told() and not last:
+            raise KeyboardInterrupt
+        if time_is_up:
+            raise RunStopped(f"stopped before checkpoint.must_save_by_s = {config.must_save_by_s:g}", TIME_IS_UP)
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint holds besides the learner's state. Everything random is a keyed hash of what is here."""
+        rows = read_metrics(self.folder)
+        return {
+            "step": step,
+            "weight_version": step,
+            "seed": self._config.seed,
+            "prompts": self._prepared.train.state_dict(),
+            "metrics": {"rows": len(rows), "bytes": self.folder.metrics_bytes()},
+            "started": self._started,
+            "seconds": self._seconds(),
+            "config": asdict(self._config),
+            "config_hash": self._config_hash,
+            "versions": versions(),
+        }
+
+    def _best_by(self, step: int) -> float | None:
+        """The metric that checkpoints are compared by, of `step`."""
+        metric, rows = self._config.checkpoint.metric, read_metrics(self.folder)
+        if metric is None:
+            return None
+        if not any(metric in row for row in rows):
+            raise RunFolderError(f"checkpoint.metric = {metric} is not among the metrics up to step {step}.")
+        return rows[-1].get(metric)
+
+    def _take_up(self, taken_up: Resumption) -> dict[str, Any]:
+        """Bring the folder and the prompts back to where the checkpoint has them; its state."""
+        checkpoint = taken_up.checkpoint
+        taken_up.lines.extend(take_up_prompts(self._prepared.train, checkpoint, self._config.resume_force))
+        self.folder.rewind(checkpoint.step)
+        clear_leftovers(self.folder.path / CHECKPOINTS, checkpoint.step)
+        return checkpoint.state
+
     def _start(self, actors: ExitStack) -> None:
         config, prepared = self._config, self._prepared
         self._display.waiting("starting Ray")
@@ -125,31 +202,70 @@ class Run:
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
         self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
+        lines = [*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()]
+        self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
             Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs)
         )
-        self.graph.start(self._display.waiting)
-        self._display.waiting("evaluating the base model")
+        self.graph.start(self._display.waiting, self._taken_up.checkpoint if self._taken_up else None)
+        rows, checkpoint = read_metrics(self.folder), config.checkpoint
+        values = {int(row["step"]): row.get(checkpoint.metric or "") for row in rows}
+        self._checkpoints = Checkpoints(
+            self.folder.path, checkpoint, self.graph.learner, self.graph.save, values, self._degraded
+        )
+        if self._taken_up:
+            self._display.goes_on(rows)
+        else:
+            self._display.waiting("evaluating the base model")
         self.phases = Phases()
+        self._time_left = TimeLeft(checkpoint.must_save_by_s, self._clock)
+
+    def _grace_s(self) -> float:
+        return self._config.checkpoint.grace_s if self._config.checkpoint.every else 0.0
+
+    def _told(self) -> None:
+        """The first signal has come; the step goes on. In a thread of its own."""
+        self._summarise(stopping.sentence(), stopped=True)
+        self._display.notice(
+            f"{stopping.sentence().capitalize()}: the step has {self._grace_s():g} s to end and be saved "
+            "(checkpoint.grace_s); a second signal ends the run at once."
+        )
+
+    def _end_saving(self, error: BaseException | None) -> BaseException | None:
+        """Wait for the last checkpoint, as long as there is time; what the run ends with."""
+        left_s = stopping.left_s()
+        if left_s is None:
+            left_s = 0.0 if type(error) is KeyboardInterrupt else self._config.checkpoint.write_deadline_s
+        try:
+            with self._patience:
+                if self._checkpoints:
+                    self._checkpoints.finish(left_s)
+        except KeyboardInterrupt as interrupt:
+            error = error or interrupt
+        return error
 
     def _failure(self, error: BaseException) -> RunFailed | RunStopped | None:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
         stopped = isinstance(error, KeyboardInterrupt)
-        said = stopping.sentence() if stopped else sentence(error)
+        said = _why_stopped(error) if stopped else sentence(error)
         self._write_down(error)
         with self._display:
             self._end(said, stopped)
             write_report(self.folder)
+        saved = steps_in(self.folder.path / CHECKPOINTS)
+        kept = f"\nresume={self.folder.path} goes on after step {saved[-1]}" if saved else ""
         if stopped:
-            return RunStopped(f"{said} after {self.summary['steps']} of {self._config.steps} steps: {self.folder.path}")
-        return RunFailed(f"{said}\nlogs: {self.folder.logs}") if isinstance(error, FAILURES) else None
+            came = f"{said} after {self.summary['steps']} of {self._config.steps} steps: {self.folder.path}"
+            status = error.status if isinstance(error, RunStopped) else stopping.exit_status()
+            return RunStopped(f"{came}{kept}", status)
+        return RunFailed(f"{said}\nlogs: {self.folder.logs}{kept}") if isinstance(error, FAILURES) else None
 
     def _degraded(self, sentence: str, error: BaseException) -> None:
-        """A tracker has been switched off."""
+        """A tracker has been switched off, or a checkpoint was not saved."""
         self._display.notice(sentence)
-        # A full disk may be what stopped the tracker, and it is for metrics.jsonl to say whether the run can go on.
+        # A full disk may be the reason, and it is for metrics.jsonl to say whether the run can go on.
         with suppress(OSError):
             self._write_down(error)
 
@@ -162,24 +278,42 @@ class Run:
         self._summarise(error, stopped)
 
     def _summarise(self, error: str | None, stopped: bool) -> None:
-        self.summary = summarize(
+        summary = summarize(
             read_metrics(self.folder),
             config_hash=self._config_hash,
             versions=versions(),
             started=self._started,
-            seconds=time.monotonic() - self._clock,
+            seconds=self._seconds(),
             error=error,
             loggers=self._loggers.failures,
             stopped=stopped,
         )
-        self.folder.write_summary(self.summary)
+        with self._summary_lock:
+            self.summary = summary
+            self.folder.write_summary(summary)
+
+    def _seconds(self) -> float:
+        """How long the run has been running, all its processes together."""
+        return self._seconds_before + time.monotonic() - self._clock
 
 
-def _new_folder(config: RunConfig) -> RunFolder:
+def _why_stopped(error: BaseException) -> str:
+    return str(error) or stopping.sentence()
+
+
+def _folder(config: RunConfig) -> RunFolder:
     try:
-        folder = RunFolder(config.output.folder)
+        return RunFolder(config.output.folder)
     except RunFolderError as error:
         raise ConfigError(str(error)) from error
-    if read_metrics(folder):
-        raise ConfigError(f"output.folder={config.output.folder} already holds a run; give another folder.")
-    return folder
+
+
+@contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    held = ExitStack()
+    try:
+        held.enter_context(folder.held())
+    except RunFolderError as error:
+        raise ConfigError(str(error)) from error
+    with held:
+        yield

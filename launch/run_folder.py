@@ -1,5 +1,6 @@
 """What a run leaves on disk: resolved config, metrics, rollouts, logs and the summary."""
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -8,7 +9,8 @@ import numbers
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,12 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ALARMS = "alarms.jsonl"
 ROLLOUTS = "rollouts"
+ROLLOUT = "step_"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOGS = "logs"
+# Settings of how to take up a run that is there.
+TAKING_UP = ("resume", "resume_force")
 
 ROLLOUT_SCHEMA = pa.schema(
     [
@@ -123,11 +128,35 @@ class RunFolder:
         with open(self.path / ALARMS, "a", encoding="utf-8") as file:
             file.write(json.dumps(dict(alarm), allow_nan=False) + "\n")
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drop the metrics of every step after `step`, so that a run resumed there does not hold a step twice."""
+    def metrics_bytes(self) -> int:
+        """Length of `metrics.jsonl`."""
+        return (self.path / METRICS).stat().st_size
+
+    def rewind(self, step: int) -> None:
+        """Drop metrics and rollouts of every step after `step`, so that a run taken up there does not hold a step
+        twice."""
         rows = read_metrics(self.path)
         _write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         self._last_step = None
+        for file in (self.path / ROLLOUTS).glob(f"{ROLLOUT}*"):
+            if file.suffix == ".tmp" or int(file.stem.removeprefix(ROLLOUT)) > step:
+                file.unlink()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from running in this folder. Raises `RunFolderError` where one does already."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise RunFolderError(
+                f"output.folder={self.path}: another process is running there; wait for it, or give another folder."
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> Path:
         """Write `rollouts/step_<step>.parquet`, one row per response, columns as in `ROLLOUT_SCHEMA`. Returns its path.
@@ -140,7 +169,7 @@ class RunFolder:
             if differing := names.symmetric_difference(record):
                 raise ValueError(f"a rollout record lacks, or should not have, {', '.join(sorted(differing))}")
         columns = [pa.array([record[field.name] for record in records], type=field.type) for field in ROLLOUT_SCHEMA]
-        path = self.path / ROLLOUTS / f"step_{step:06d}.parquet"
+        path = self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet"
         temporary = path.with_suffix(".tmp")
         pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA), temporary, compression="zstd")
         os.replace(temporary, path)
@@ -162,6 +191,11 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
         raise RunFolderError(f"{Path(path)} holds no {METRICS}, so it is not the folder of a run that has started")
     lines = file.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def read_summary(path: str | os.PathLike) -> dict[str, Any]:
+    """The content of `summary.json` of the run in folder `path`."""
+    return json.loads((Path(path) / SUMMARY).read_text(encoding="utf-8"))
 
 
 def summarize(
@@ -219,20 +253,21 @@ def config_hash(config: Any) -> str:
     """sha256 of the resolved config as sorted YAML: runs that differ only in place share it.
 
     The places are `output.folder`, and the folder of this code in paths of what it ships: every copy of the code that
-    travels to a cluster lies in another one.
+    travels to a cluster lies in another one. Whether a run was taken up again does not count either.
     """
-    plain = _without_code_folder(_plain(config))
+    plain = {key: value for key, value in without_code_folder(_plain(config)).items() if key not in TAKING_UP}
     if isinstance(plain.get("output"), Mapping):
         plain = {**plain, "output": {key: value for key, value in plain["output"].items() if key != "folder"}}
     return hashlib.sha256(yaml.safe_dump(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _without_code_folder(value: Any) -> Any:
+def without_code_folder(value: Any) -> Any:
+    """The same settings, with the folder of this code left out of paths into it."""
     if isinstance(value, Mapping):
-        return {key: _without_code_folder(inner) for key, inner in value.items()}
+        return {key: without_code_folder(inner) for key, inner in value.items()}
     if isinstance(value, str):
         return value.replace(f"{ASSETS}{os.sep}", "assets:")
-    return [_without_code_folder(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return [without_code_folder(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def versions() -> dict[str, str | None]:

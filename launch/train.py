@@ -21,17 +21,19 @@ from rollout.types import Sampling
 def train(config: RunConfig) -> dict[str, Any]:
     """Run `config` to its end and return the content of `summary.json`.
 
-    Raises ConfigError before any actor starts where the settings or the data cannot be used, and RunFailed where the
-    run could not go on.
+    A run that is there already goes on after its newest checkpoint, as `resume` says. Raises ConfigError before any
+    actor starts where the settings or the data cannot be used, RunFailed where the run could not go on, and RunStopped
+    where it was told to end.
     """
     prepared = prepare(config)
     rollout = config.rollout
     sampling = Sampling(rollout.temperature, rollout.top_p, rollout.top_k, rollout.max_new_tokens)
     with Run(config, prepared) as run:
         graph, phases = run.graph, run.phases
-        run.record(0, run.evaluate())
+        if run.first_step == 1:
+            run.record(0, run.evaluate())
 
-        for step in range(1, config.steps + 1):
+        for step in range(run.first_step, config.steps + 1):
             prompts = prepared.train.next()
             with phases("generate"):
                 groups = graph.rollout.generate(prompts, rollout.samples_per_prompt, sampling, config.seed, step)
@@ -70,6 +72,7 @@ def train(config: RunConfig) -> dict[str, Any]:
                 if config.output.save_model and step == config.steps:
                     run.save_model()
             run.record(step, row)
+            run.checkpoint(step)
     return run.summary
 
 

@@ -13,6 +13,7 @@ from launch.limits import beyond_limits
 from launch.loggers import problems as logger_problems
 from launch.model_folder import problems, reference_problems
 from launch.ray_job import address_to_join, is_copy
+from launch.validate_checkpoint import checkpoint_problems
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
@@ -59,6 +60,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *beyond,
         *fits,
         *(entropy_problems(config) if training else []),
+        *([] if beyond else checkpoint_problems(config.checkpoint)),
         *_sampling(config),
         *_deadlines(config),
         *_programs(config),

@@ -16,6 +16,7 @@ from learner import buckets
 from learner.adapters import add_adapters, merged_parameters
 from learner.buckets import ParameterSpec
 from learner.config import LearnerConfig
+from learner.shards import OptimizerState
 
 
 def join_group(rank: int, ranks: int, master: tuple[str, int], device: str, timeout_s: float) -> None:
@@ -62,6 +63,7 @@ class DeepSpeedModel:
         self.model = model
         self.ranks = torch.distributed.get_world_size()
         self.device = self.engine.device
+        self.state = OptimizerState(model, self.engine)
 
     def forward(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Run the engine on tokens int64 [rows, time], `positions` alike; returns what the replaced head returns.

@@ -1,7 +1,7 @@
 """The learner ranks as one object on the driver."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig, Prob
 from learner.metrics import merged
 from learner.planning import PassLimits, minibatches, plan_passes
 from learner.schedule import learning_rate
+from learner.snapshots import Header, Snapshot, Wholes
 from learner.types import Passes, Scores, TokenBatch, UpdatePlan, joined
 from learner.worker import LearnerWorker
 
@@ -163,6 +164,31 @@ class LearnerGroup:
         """Stream the weights to all engines as `version`; returns the bytes each engine received."""
         calls = self._all("send_weights", version)
         return self._get("send_weights", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")[0]
+
+    def snapshot(self, bucket_bytes: int) -> Snapshot:
+        """Copy what training goes on from into the object store; whole parameters of `bucket_bytes` at a time."""
+        parts = [actor.snapshot.options(num_returns="streaming").remote(bucket_bytes) for actor in self.actors]
+        self._get("snapshot", [part.completed() for part in parts])
+        references = [list(part) for part in parts]
+        headers = self._get("snapshot", [each[0] for each in references])
+        return Snapshot(headers, [each[1:] for each in references], self._config.deadline_s)
+
+    def restore(self, header: Header, random: Mapping[str, np.ndarray], buckets: Iterable[Wholes]) -> None:
+        """Go on from a snapshot of any layout.
+
+        random   state of every generator, by "<rank>.<device>"
+        buckets  whole parameters and moments; one bucket is in memory at a time
+        """
+        states: list[dict[str, np.ndarray]] = [{} for _ in self.actors]
+        # Another number of ranks has other shares to draw numbers for.
+        if len({name.partition(".")[0] for name in random}) == len(self.actors):
+            for name, state in random.items():
+                rank, _, generator = name.partition(".")
+                states[int(rank)][generator] = state
+        calls = [actor.begin_restore.remote(header, each) for actor, each in zip(self.actors, states, strict=True)]
+        self._get("begin_restore", calls)
+        for bucket in buckets:
+            self._get("restore", self._all("restore", ray.put(bucket)))
 
     def save(self, folder: str) -> None:
         """Write the model as a Hugging Face folder."""

@@ -2,6 +2,7 @@
 
 import resource
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from learner.accounting import ModelShape, RankProfile, peak_flops
 from learner.config import LearnerConfig, ObjectiveConfig, ProbeConfig
 from learner.metrics import Tally
 from learner.network import use_reachable_interface
+from learner.snapshots import Header, StateMismatch, Wholes
 from learner.types import Passes, Scores, TokenBatch, UpdatePlan
 
 
@@ -63,6 +65,8 @@ class LearnerWorker:
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
         check_model(self.model.model)
+        # For what draws numbers in a forward pass, as dropout does: other numbers on every rank.
+        torch.manual_seed(int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0]))
         limits = PassLimits.of(config)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
@@ -104,6 +108,40 @@ class LearnerWorker:
 
     def send_weights(self, version: int) -> int:
         return self._sender.send(version)
+
+    def snapshot(self, bucket_bytes: int) -> Iterator[Any]:
+        """First what is not an array, as `Snapshot` of `learner.snapshots`, then this rank's share of the arrays."""
+        import torch
+
+        state = self.model.state
+        rng = {"cpu": torch.get_rng_state().numpy()}
+        if torch.cuda.is_available():
+            rng["cuda"] = torch.cuda.get_rng_state().numpy()
+        yield Header(state.shapes, state.steps, state.moments, self._steering.controls.state_dict(), rng)
+        yield from state.give(bucket_bytes)
+
+    def begin_restore(self, header: Header, random: dict[str, np.ndarray]) -> None:
+        """Prepare for the arrays of a snapshot of any layout. Raises StateMismatch where it is of other parameters.
+
+        random  states of generators by device; those that are not given stay as they are
+        """
+        import torch
+
+        state = self.model.state
+        if lacking := sorted(set(state.shapes) - set(header.shapes)):
+            raise StateMismatch(
+                f"the checkpoint lacks {len(lacking)} of the parameters that the model trains, {lacking[0]} among them"
+            )
+        state.begin_take(header.steps, header.moments)
+        self._steering.controls.load_state_dict(header.controls)
+        if "cpu" in random:
+            torch.set_rng_state(torch.tensor(random["cpu"]))
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state(torch.tensor(random["cuda"]))
+
+    def restore(self, wholes: Wholes) -> None:
+        """Take this rank's share of some whole parameters and their moments."""
+        self.model.state.take(wholes)
 
     def save(self, folder: str) -> None:
         """Write the model as a Hugging Face folder; rank 0 writes, all ranks gather."""

@@ -91,7 +91,7 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_a_resumed_run_goes_on_behind_
     assert [row["step"] for row in read_metrics(folder)] == [0, 1, 2, 3]
 
     resumed = RunFolder(folder.path)
-    resumed.rewind_metrics(2)
+    resumed.rewind(2)
     resumed.append_metrics({"step": 3, "policy/loss": 0.5})
     assert read_metrics(folder) == [{"step": 0}, {"step": 1}, {"step": 2}, {"step": 3, "policy/loss": 0.5}]
 

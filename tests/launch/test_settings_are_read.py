@@ -16,6 +16,7 @@ NOT_READERS = (
     "config.py",
     "limits.py",
     "validate.py",
+    "validate_checkpoint.py",
     "validate_data.py",
     "validate_entropy.py",
     "validate_method.py",

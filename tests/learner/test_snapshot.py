@@ -1,0 +1,261 @@
+"""A snapshot of any layout goes on in any other: bit for bit in the same one."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from launch.config import RunConfig, compose
+from learner.config import ObjectiveConfig
+from learner.group import LearnerGroup
+from learner.snapshots import Header, StateMismatch, Wholes, joined
+from learner.types import TokenBatch
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Layout:
+    ranks: int
+    learner: str
+    dtype: str = "float32"
+    overrides: tuple[str, ...] = ()
+
+
+ADAPTERS = ("learner.lora_rank=4", "learner.lora_alpha=8")
+LAYOUTS = {
+    "zero1": Layout(2, "zero1"),
+    "zero3": Layout(2, "zero3"),
+    "zero0": Layout(2, "zero0"),
+    "zero2": Layout(2, "zero2"),
+    "zero2_one_rank": Layout(1, "zero2"),
+    "zero2_offload": Layout(2, "zero2_offload"),
+    "zero3_offload": Layout(2, "zero3_offload"),
+    "zero1_bfloat16": Layout(2, "zero1", "bfloat16"),
+    "zero3_bfloat16": Layout(2, "zero3", "bfloat16"),
+    "zero2_adapters": Layout(2, "zero2", "float32", ADAPTERS),
+    "zero3_adapters": Layout(2, "zero3", "float32", ADAPTERS),
+    "sgd": Layout(2, "zero1", "float32", ("learner.optimizer=sgd",)),
+}
+
+
+def settings(layout: Layout) -> RunConfig:
+    return compose(
+        [
+            "output.folder=unused",
+            "off_policy=updates2",
+            "entropy=adaptive_bonus",
+            f"steps={STEPS}",
+            f"learner={layout.learner}",
+            f"learner.ranks={layout.ranks}",
+            *layout.overrides,
+        ]
+    )
+
+
+@contextmanager
+def started(layout: Layout, model: Path) -> Iterator[LearnerGroup]:
+    config = settings(layout)
+    objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
+    group = LearnerGroup(
+        config.learner, objective, config.entropy, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+    )
+    try:
+        ray.get(group.begin_start(str(model), layout.dtype, False, 1.0), timeout=180)
+        yield group
+    finally:
+        group.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """The larger matrices exceed 100,000 elements, below which ZeRO-3 shards nothing."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    shape = Qwen3Config(
+        vocab_size=1024,
+        hidden_size=128,
+        intermediate_size=801,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    Qwen3ForCausalLM(shape).save_pretrained(folder)
+    return folder
+
+
+def make_batch(step: int) -> TokenBatch:
+    """Four groups of three samples, made up."""
+    rng = np.random.default_rng(step)
+    prompts, responses = rng.integers(1, 6, 12), rng.integers(1, 20, 12)
+    total, groups = int(responses.sum()), np.repeat(np.arange(4), 3).astype(np.int32)
+    return TokenBatch(
+        tokens=rng.integers(0, 1024, int((prompts + responses).sum())).astype(np.int32),
+        lengths=(prompts + responses).astype(np.int32),
+        prompt_lengths=prompts.astype(np.int32),
+        groups=groups,
+        sample_keys=np.arange(12, dtype=np.uint64),
+        behaviour_logprobs=np.zeros(total, np.float32),
+        mask=np.ones(total, bool),
+        versions=np.zeros(total, np.int32),
+        advantages=np.repeat(rng.normal(size=12), responses).astype(np.float32),
+        old_logprobs=rng.normal(-7.0, 0.3, total).astype(np.float32),
+        old_entropies=rng.uniform(0.0, 0.3, total).astype(np.float32),
+        reference_logprobs=None,
+    )
+
+
+@dataclass
+class Taken:
+    """A snapshot, in this process."""
+
+    header: Header
+    random: dict[str, np.ndarray]
+    buckets: list[Wholes]
+
+    @classmethod
+    def of(cls, group: LearnerGroup, bucket_bytes: int = 1_000_000) -> "Taken":
+        snapshot = group.snapshot(bucket_bytes)
+        return cls(snapshot.header, snapshot.random, list(snapshot.wholes()))
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {f"{kind}/{name}": v for b in self.buckets for kind, arrays in b.items() for name, v in arrays.items()}
+
+
+def policy(group: LearnerGroup) -> np.ndarray:
+    """What the forward pass reads, not what the optimizer holds."""
+    return np.concatenate(group.score_sequences([np.arange(1, 40, dtype=np.int32)]))
+
+
+def exactly(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@dataclass
+class Donor:
+    """A group that trained for two steps, and then for a third; policy and state before and after that."""
+
+    fresh: Taken
+    taken: Taken
+    scores: np.ndarray
+    metrics: dict[str, float]
+    after: Taken
+    scores_after: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def donor(model, ray_session):
+    @cache
+    def trained(name: str) -> Donor:
+        with started(LAYOUTS[name], model) as group:
+            fresh = Taken.of(group)
+            group.update(make_batch(0), 0)
+            group.update(make_batch(1), 1)
+            taken, scores = Taken.of(group), policy(group)
+            metrics = group.update(make_batch(2), 2).metrics
+            return Donor(fresh, taken, scores, metrics, Taken.of(group), policy(group))
+
+    return trained
+
+
+def without_times(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith(("speed/", "memory/"))}
+
+
+def some(names: Iterable[str], quick: Iterable[str]) -> list:
+    return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", some(LAYOUTS, ["zero1"]))
+def test_in_the_same_layout_training_goes_on_bit_for_bit(name, donor, model):
+    wanted = donor(name)
+    moments = [] if name == "sgd" else ["exp_avg", "exp_avg_sq"]
+    assert (wanted.fresh.header.steps, wanted.fresh.header.moments) == (0, [])
+    assert sorted(wanted.taken.header.moments) == moments
+    assert wanted.taken.header.steps == (2 * (STEPS - 1) if moments else 0)
+    assert all(values.dtype == np.float32 for values in wanted.taken.state.values())
+    assert len(wanted.taken.buckets) > 1 or "adapters" in name
+    with started(LAYOUTS[name], model) as group:
+        group.restore(wanted.taken.header, wanted.taken.random, wanted.taken.buckets)
+        exactly(Taken.of(group).state, wanted.taken.state)
+        np.testing.assert_array_equal(policy(group), wanted.scores)
+        metrics = group.update(make_batch(2), 2).metrics
+        reached = Taken.of(group)
+    exactly(reached.state, wanted.after.state)
+    exactly(reached.random, wanted.after.random)
+    assert reached.header.controls == wanted.after.header.controls != wanted.taken.header.controls
+    assert reached.header.steps == wanted.after.header.steps
+    assert without_times(metrics) == without_times(wanted.metrics)
+
+
+MOVES = {
+    ("zero1", "zero3"): "",
+    ("zero3", "zero2_one_rank"): "slow",
+    ("zero3", "zero0"): "slow",
+    ("zero0", "zero3_offload"): "slow",
+    ("zero2_one_rank", "zero1"): "slow",
+    ("zero1_bfloat16", "zero3_bfloat16"): "slow",
+    ("zero3_adapters", "zero2_adapters"): "slow",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [pytest.param(*move, marks=pytest.mark.slow if slow else []) for move, slow in MOVES.items()]
+)
+def test_another_layout_begins_with_the_same_state_and_stays_close(source, target, donor, model):
+    wanted = donor(source)
+    with started(LAYOUTS[target], model) as group:
+        group.restore(wanted.taken.header, wanted.taken.random, wanted.taken.buckets)
+        exactly(Taken.of(group).state, wanted.taken.state)
+        np.testing.assert_allclose(policy(group), wanted.scores, atol=1e-5)
+        metrics = group.update(make_batch(2), 2).metrics
+        reached = policy(group)
+    coarse = "bfloat16" in source
+    np.testing.assert_allclose(reached, wanted.scores_after, atol=0.02 if coarse else 3e-4)
+    assert metrics["policy/grad_norm"] == pytest.approx(
+        wanted.metrics["policy/grad_norm"], rel=2e-2 if coarse else 1e-4
+    )
+
+
+def test_the_state_of_another_model_is_refused_in_words(donor, model):
+    other = donor("zero1").taken
+    header = replace(other.header, shapes={name: s for name, s in other.header.shapes.items() if "q_proj" not in name})
+    with started(LAYOUTS["zero2_one_rank"], model) as group:
+        with pytest.raises(StateMismatch, match=r"lacks 1 of the parameters that the model trains, model\..*q_proj"):
+            group.restore(header, {}, [])
+        narrow = {"weights": {"model.norm.weight": np.zeros(64, np.float32)}}
+        with pytest.raises(
+            StateMismatch, match=r"holds model\.norm\.weight \[64\], which the model has in shape \[128\]"
+        ):
+            group.restore(other.header, {}, [narrow])
+        unknown = {"weights": {"model.bias": np.zeros(2, np.float32)}}
+        with pytest.raises(StateMismatch, match=r"holds model\.bias \[2\], which the model does not train"):
+            group.restore(other.header, {}, [unknown])
+
+
+def test_pieces_make_up_whole_parameters_or_nothing():
+    shapes = {"a": (2, 2), "b": (3,)}
+    first = {"weights": {"a": (0, np.array([1.0, 2.0, 3.0], np.float32))}}
+    second = {"weights": {"a": (3, np.array([4.0], np.float32)), "b": (0, np.array([5.0, 6.0, 7.0], np.float32))}}
+    whole = joined([second, first], shapes)["weights"]
+    np.testing.assert_array_equal(whole["a"], [[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(whole["b"], [5.0, 6.0, 7.0])
+    with pytest.raises(ValueError, match="pieces of a do not make up its 4 elements"):
+        joined([first], shapes)
+    with pytest.raises(ValueError, match="pieces of a do not make up its 4 elements"):
+        joined([first, first], shapes)

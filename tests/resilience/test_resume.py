@@ -1,0 +1,189 @@
+"""A run that is killed and taken up again is the run that was not, on the whole graph."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import safetensors.numpy
+
+from launch.run_folder import read_metrics
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    "output.display=lines",
+    "cluster.kind=local",
+    "rollout.engines=1",
+    "rollout.prompts_per_step=8",
+    "off_policy=updates2",
+    "learner.ranks=2",
+    "entropy=[adaptive_bonus,clip_cov]",
+    "clip=open",
+    "data.evaluation.heldout.rows=8",
+    "data.evaluation.out_of_domain.rows=8",
+    "evaluation.samples_per_prompt=1",
+    "output.save_model=false",
+    "steps=6",
+    "checkpoint.every=3",
+    "checkpoint.keep_last=2",
+)
+LIMIT_S = 240
+
+
+def environ() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "launch.train", *overrides]
+
+
+def run(*overrides: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*overrides), cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def started(*overrides: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(*overrides), cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(there: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not there.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def without_measurements(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/", "memory/"))}
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [without_measurements(row) for row in read_metrics(folder) if row["step"]]
+
+
+def checksums(folder: Path, step: int) -> dict[str, str]:
+    manifest = json.loads((folder / "checkpoints" / f"step_{step:06d}" / "manifest.json").read_text())
+    return {name: entry["sha256"] for name, entry in manifest["files"].items() if name.endswith(".safetensors")}
+
+
+def state(folder: Path, step: int) -> dict:
+    return json.loads((folder / "checkpoints" / f"step_{step:06d}" / "state.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def straight() -> Iterator[Path]:
+    """Six steps at one go."""
+    with tempfile.TemporaryDirectory(prefix="resume-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        done = run(f"output.folder={path}/run", *SETTINGS)
+        assert done.returncode == 0, done.stderr
+        yield Path(path) / "run"
+
+
+def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(straight, tmp_path):
+    folder = tmp_path / "run"
+    process = started(f"output.folder={folder}", *SETTINGS)
+    wait_for(folder / "checkpoints" / "step_000003", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "summary.json").exists()
+    assert not (folder / "checkpoints" / "step_000006").exists()
+    # What a death in the middle of a write, and of a line, would leave.
+    (folder / "checkpoints" / "step_000006.partial").mkdir()
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "weight_ver')
+    done = run(f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"Goes on after step 3, from {folder}/checkpoints/step_000003" in done.stdout
+
+    assert rows(folder) == rows(straight)
+    assert [row["step"] for row in read_metrics(folder)] == list(range(7))
+    assert checksums(folder, 6) == checksums(straight, 6)
+    for part in ("controls", "prompts", "optimizer", "weight_version", "metrics"):
+        if part != "metrics":
+            assert state(folder, 6)[part] == state(straight, 6)[part]
+    assert state(folder, 6)["controls"] != state(folder, 3)["controls"]
+    for step in range(1, 7):
+        one, other = (
+            pyarrow.parquet.read_table(f / "rollouts" / f"step_{step:06d}.parquet") for f in (folder, straight)
+        )
+        assert one.equals(other)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("finished", 6)
+    assert summary["started"] == state(folder, 3)["started"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_000003", "step_000006"]
+
+    again = run(f"resume={folder}")
+    assert again.returncode == 2
+    assert "has made its 6 steps" in again.stderr
+
+
+@pytest.mark.slow
+def test_in_another_layout_the_run_goes_on_with_the_same_weights_and_stays_close(straight, tmp_path):
+    folder = tmp_path / "run"
+    subprocess.run(["cp", "-r", straight, folder], check=True)
+    subprocess.run(["rm", "-r", folder / "checkpoints" / "step_000006", folder / "summary.json"], check=True)
+    done = run(f"resume={folder}", "learner=zero2", "learner.ranks=1", "rollout.engines=2")
+    assert done.returncode == 0, done.stderr
+    assert "learner.ranks is 1, and was 2" in done.stdout
+    assert "learner.zero_stage is 2, and was 1" in done.stdout
+    got, wanted = rows(folder), rows(straight)
+    assert got[:3] == wanted[:3]
+    # The same policy draws the same responses; only the update that follows is summed in another order.
+    for name in ("reward/mean", "length/mean"):
+        assert got[3].get(name) == wanted[3].get(name)
+    for name in ("entropy/token_mean", "policy/grad_norm"):
+        assert got[3][name] == pytest.approx(wanted[3][name], rel=1e-4)
+    weights = [
+        safetensors.numpy.load_file(f / "checkpoints" / "step_000006" / "weights-00001.safetensors")
+        for f in (folder, straight)
+    ]
+    moved = [np.abs(one - weights[1][name]).max() for name, one in weights[0].items()]
+    # Six updates of at most the learning rate, 5e-4, lie between; signs of the smallest gradients are round-off.
+    assert max(moved) < 6 * 5e-4
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(straight, tmp_path):
+    folder = tmp_path / "run"
+    subprocess.run(["cp", "-r", straight, folder], check=True)
+    (folder / "summary.json").unlink()
+    weights = folder / "checkpoints" / "step_000006" / "weights-00001.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    done = run(f"output.folder={folder}", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "The checkpoint of step 6 is damaged: weights-00001.safetensors is not what was written. The checkpoint before "
+        "it is used." in done.stdout
+    )
+    assert checksums(folder, 6) == checksums(straight, 6)
+    assert (folder / "checkpoints" / "step_000006.damaged").is_dir()
+
+
+def test_sigterm_lets_the_step_end_and_be_saved(tmp_path):
+    folder = tmp_path / "run"
+    process = started(f"output.folder={folder}", *SETTINGS, "steps=1000", "checkpoint.every=500")
+    assert process.stdout is not None
+    assert any(line.startswith("step 2/") for line in process.stdout)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    [saved] = (folder / "checkpoints").iterdir()
+    last = int(read_metrics(folder)[-1]["step"])
+    assert saved.name == f"step_{last:06d}"
+    assert errors == (
+        f"stopped by SIGTERM after {last} of 1000 steps: {folder}\nresume={folder} goes on after step {last}\n"
+    )
+    assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
