@@ -237,11 +237,11 @@ def test_large_and_strange_text_passes(keeper, request_for):
     assert keeper.verify([request_for("echo", text, text)], deadline_s=30.0)[0].answer == text
 
 
-def test_a_tower_of_powers_is_killed(hasty_keeper, request_for):
+def test_a_tower_of_powers_earns_nothing_and_harms_nobody(hasty_keeper, request_for):
     verdicts = hasty_keeper.verify(
         [request_for("math", r"\boxed{9^{9^{9^9}}}", "7"), request_for("math", r"\boxed{7}", "7")], deadline_s=30.0
     )
-    assert verdicts[0].failure in (FailureKind.TIMEOUT, FailureKind.MEMORY)
+    assert verdicts[0].score == 0.0 or verdicts[0].failure in (FailureKind.TIMEOUT, FailureKind.MEMORY)
     assert verdicts[1].score == 1.0
 
 
@@ -339,11 +339,8 @@ def test_a_verifier_that_cannot_be_loaded_is_named():
         Keeper({"no_such_module:f"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
     with pytest.raises(VerifierImportError, match=r"faulty_verifiers:absent.*AttributeError"):
         Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
-    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are math, reasoning_gym"):
-        Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
-        Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 60.0)
     with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are .*math, reasoning_gym"):
-        Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 60.0)
+        Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
 
 
 def test_unknown_names_are_refused_by_name():
@@ -351,5 +348,5 @@ def test_unknown_names_are_refused_by_name():
 
     check_names(["math", "reasoning_gym", "package.module:callable"])
     for name in ["mahts", "", "module:", ":callable", "a b:c"]:
-        with pytest.raises(UnknownVerifier, match="known are .*math, reasoning_gym"):
+        with pytest.raises(UnknownVerifier, match=r"known are .*math, reasoning_gym"):
             check_names([name])

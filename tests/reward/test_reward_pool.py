@@ -79,6 +79,8 @@ def test_shares_are_equal_and_no_longer_than_allowed(count, sizes):
     assert [len(share) for share in dealt] == sizes
     assert sorted(i for share in dealt for i in share) == list(range(count))
     assert all(later - earlier == len(sizes) for share in dealt for earlier, later in itertools.pairwise(share))
+
+
 def test_instructions_in_a_worker(pool, request_for):
     """The libraries behind them load in the fork server, and bad input costs its own verdict at most."""
     gold = {
