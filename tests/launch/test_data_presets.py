@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from launch.config import CONF
-from launch.config import CONF, compose
 from launch.instructions import main as write_instructions
 from launch.prepare import evaluation_sources, training_sources
 from launch.validate import check

