@@ -44,6 +44,7 @@ class _Child:
         last), where the child is due to be replaced, when the batch's `deadline` passes, or, without any, where the
         child was found dead."""
         channel = self._process.channel
+        frames = frames[: self._left]
         try:
             channel.send(b"[" + b",".join(frames) + b"]", time.monotonic() + HANDSHAKE_S)
             started = channel.receive(time.monotonic() + HANDSHAKE_S) == STARTED
