@@ -96,7 +96,7 @@ def keeper(children: int, test_timeout_s: float, total_timeout_s: float, overrid
     """With the settings of conf/reward but for the times, which are for a busy machine."""
     limits = (f"reward.code.test_timeout_s={test_timeout_s}", f"reward.code.total_timeout_s={total_timeout_s}")
     reward = compose([*limits, f"reward.timeout_s={total_timeout_s + 10}", *overrides]).reward
-    return Keeper(["code"], reward.verifier_settings(), children, reward.timeout_s, reward.memory_mb, 60.0)
+    return Keeper(["code"], reward.verifier_settings(), children, reward.timeout_s, reward.memory_mb, 10_000, 256, 60.0)
 
 
 def judged(keeper: Keeper, rows: list[Row], programs: list[str]) -> list[Verdict]:

@@ -171,7 +171,7 @@ def _print(title: str, pairs: Sequence[Pair], verdicts: Sequence[Verdict], wante
 
 def main(data: Path) -> None:
     config = compose([]).reward
-    keeper = Keeper({"math"}, {"math": asdict(config.math)}, 2, config.timeout_s, config.memory_mb, 120.0)
+    keeper = Keeper({"math"}, {"math": asdict(config.math)}, 2, config.timeout_s, config.memory_mb, 10_000, 256, 120.0)
     try:
         sets = solutions(data)
         for name, pairs in sets.items():

@@ -21,6 +21,8 @@ _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASH_ANSWER = re.compile(rf"[-+]?[$€£]?(?:{NUMBER})\s?(?:%|[A-Za-z ]*)\.?|[\\$].+")
 _ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|(?:\*\*)?:)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|\n")
+_QUOTED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|operatorname)\s*\{[^{}]*\}")
+_WORD = re.compile(r"(?<!\S)[A-Za-z]{2,}(?=[\s.,;:!?]|$)")
 _LAST_NUMBER = re.compile(rf"(?:(?<![\w)])[-\u2212])?(?:{NUMBER})")
 
 
@@ -68,6 +70,23 @@ def answer_is(text: str) -> str | None:
     return _SENTENCE_END.split(text[start : start + MAX_PHRASE].lstrip(), maxsplit=1)[0].replace("**", "")
 
 
+def bare(text: str) -> str | None:
+    """The whole text, where it is an answer and nothing else: a short line that neither is prose nor calculates.
+
+    One word is no prose behind a number ("3 apples"), between two ("1 or 2") or alone; before a number ("about 72") it
+    is. An equation is an answer where it has a letter before its sign ("y = 2x"), else a calculation ("5 - 3 = 2").
+    A line with the mark of another rule is none: that rule found nothing behind it.
+    """
+    line = text.strip()
+    if len(line) > MAX_PHRASE or "\n" in line or any(mark in line.lower() for mark in _MARKS):
+        return None
+    words = [word.start() for word in _WORD.finditer(_QUOTED.sub("", line))]
+    if len(words) > 1 or (words == [0] and any(map(str.isdigit, line))):
+        return None
+    left, sign, _ = line.partition("=")
+    return None if sign and not any(map(str.isalpha, left)) else line
+
+
 def last_number(text: str) -> str | None:
     """The last number in the text, with its sign."""
     found = None
@@ -81,6 +100,7 @@ MATH_RULES: dict[str, Callable[[str], str | None]] = {
     "hash": hash_line,
     "answer_tag": last_tag,
     "the_answer_is": answer_is,
+    "bare": bare,
     "last_number": last_number,
 }
 

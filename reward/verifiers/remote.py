@@ -28,6 +28,7 @@ from reward.config import RemoteConfig
 from reward.types import Judgement, VerificationRequest, Verifier
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+JITTER = random.SystemRandom()  # `random` itself starts every verification at the same number
 FIRST_PAUSE_S = 0.1  # doubled before every further attempt
 MAX_REPLY_BYTES = 1 << 20
 SHOWN = 200  # characters of a reply that a failure quotes
@@ -72,7 +73,7 @@ class Remote:
             async with asyncio.timeout(self._config.timeout_s), aiohttp.ClientSession(trust_env=False) as session:
                 for attempt in range(self._config.attempts):
                     await asyncio.sleep(self._pace.wait_s())
-                    pause_s = FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0)
+                    pause_s = FIRST_PAUSE_S * 2**attempt * JITTER.uniform(0.5, 1.0)
                     try:
                         status, headers, reply = await self._post(session, body)
                     except (aiohttp.ClientError, OSError) as error:

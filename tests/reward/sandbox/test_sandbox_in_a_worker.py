@@ -61,7 +61,7 @@ def test_attacks_in_a_ray_worker(pool):
 
 def test_a_verifier_that_is_killed_takes_its_program_along():
     token = f"token-{secrets.token_hex(8)}"
-    keeper = Keeper({NAME}, {}, children=1, timeout_s=3.0, memory_mb=512, start_timeout_s=60.0)
+    keeper = Keeper({NAME}, {}, 1, 3.0, 512, 1000, 256, start_timeout_s=60.0)
     try:
         began = time.monotonic()
         (late,) = keeper.verify([request(DAEMON + "\ntime.sleep(100)", 100.0, token)], deadline_s=30.0)
