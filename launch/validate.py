@@ -16,7 +16,7 @@ from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
-from launch.validate_reward import reward_problems
+from launch.validate_terms import term_problems
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
 
@@ -110,7 +110,7 @@ def _how_they_fit(config: RunConfig, training: bool) -> Iterator[str]:
     yield from method_problems(config)
     yield from _batches(config)
     yield from _tokens(config)
-    yield from reward_problems(config, training)
+    yield from term_problems(config, training)
 
 
 def _batches(config: RunConfig) -> Iterator[str]:
