@@ -5,10 +5,12 @@ from typing import Any
 
 from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import RunConfig
+from launch.covariance_metrics import covariance_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
+from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import facts, verify_terms
 from learner.staleness import staleness
 from reward.composition import compose_rewards, term_metrics
@@ -60,8 +62,9 @@ def train(config: RunConfig) -> dict[str, Any]:
             with phases("save"):
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
-                row |= term_metrics(rewards, further)
+                row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
                 row |= token_metrics(batch, logprobs, entropies)
+                row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))
                 if config.output.save_model and step == config.steps:

@@ -16,7 +16,8 @@ from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
-from launch.validate_terms import term_problems
+from launch.validate_reward import reward_problems
+from rollout.config import DataConfig
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
 
@@ -60,6 +61,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *(entropy_problems(config) if training else []),
         *_sampling(config),
         *_deadlines(config),
+        *_programs(config),
         *_offloading(config),
         *_attention(config),
         *_cluster(config),
@@ -110,7 +112,7 @@ def _how_they_fit(config: RunConfig, training: bool) -> Iterator[str]:
     yield from method_problems(config)
     yield from _batches(config)
     yield from _tokens(config)
-    yield from term_problems(config, training)
+    yield from reward_problems(config, training)
 
 
 def _batches(config: RunConfig) -> Iterator[str]:
@@ -173,6 +175,33 @@ def _deadlines(config: RunConfig) -> Iterator[str]:
             f"learner.deadline_s = {config.learner.deadline_s} ends before a transfer of weights may, "
             f"rollout.sync_timeout_s = {config.rollout.sync_timeout_s}."
         )
+
+
+def _programs(config: RunConfig) -> Iterator[str]:
+    if "code" not in _verifiers(config.data):
+        return
+    code, sandbox = config.reward.code, config.reward.sandbox
+    if code.total_timeout_s >= config.reward.timeout_s:
+        yield (
+            f"reward.code.total_timeout_s = {code.total_timeout_s} has to be below "
+            f"reward.timeout_s = {config.reward.timeout_s}, or a slow program is a failure instead of a wrong answer."
+        )
+    if code.test_timeout_s > code.total_timeout_s:
+        yield (
+            f"reward.code.test_timeout_s = {code.test_timeout_s} is more than all tests of a program have together, "
+            f"reward.code.total_timeout_s = {code.total_timeout_s}."
+        )
+    if sandbox.memory_mb > config.reward.memory_mb:
+        # A verifier child's limit holds for the programs it starts too.
+        yield (
+            f"reward.sandbox.memory_mb = {sandbox.memory_mb} is more than reward.memory_mb = {config.reward.memory_mb} "
+            "leaves to what a verifier starts."
+        )
+
+
+def _verifiers(data: DataConfig) -> set[str]:
+    sources = [data.train, *data.mix.values(), *data.evaluation.values()]
+    return {source.verifier for source in sources if source.kind != "none"}
 
 
 def _offloading(config: RunConfig) -> Iterator[str]:

@@ -15,6 +15,8 @@ from reward.types import Verifier
 
 REGISTRY: dict[str, str] = {
     "countdown": "reward.verifiers.countdown:make",
+    "instructions": "reward.verifiers.instructions:make",
+    "code": "reward.verifiers.code:make",
     "math": "reward.verifiers.math:make",
     "reasoning_gym": "reward.verifiers.reasoning_gym:make",
     "remote": "reward.verifiers.remote:make",

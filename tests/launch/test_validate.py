@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from launch import laboratory
-from launch.config import ConfigError, RunConfig, compose
+from launch.config import ConfigError, RunConfig
 from launch.limits import BOUNDS, CHOICES
 from launch.ray_job import JOB_MARK
 from launch.validate import Implied, check, implied, raise_if_any, sentences
+from tests.composed import compose
 
 
 def changed(config, setting: str, value):
@@ -329,7 +330,9 @@ def test_a_source_with_wrong_values(config):
         "data.evaluation.heldout.rows = 0 has to be at least 1."
     ]
     [sentence] = errors(config, data__train__verifier="mahts")
-    assert sentence.startswith("data.train.verifier: unknown verifier 'mahts'; known are ")
+    assert sentence.startswith(
+        "data.train.verifier: unknown verifier 'mahts'; known are code, countdown, instructions, math"
+    )
 
 
 def test_an_evaluation_set_named_like_the_training_set(config):

@@ -199,7 +199,7 @@ def test_the_rate_is_kept():
 def test_in_a_child_as_training_runs_it():
     script = (verdict(1.0), reply(200, "garbage"), silence, reply(404, ""), verdict(0.0, answer=None), verdict(0.25))
     with serving(*script) as server:
-        keeper = Keeper(["remote"], {"remote": settings(server.url, timeout_s=0.5)}, 1, 5.0, 512, 60.0)
+        keeper = Keeper(["remote"], {"remote": settings(server.url, timeout_s=0.5)}, 1, 5.0, 512, 1000, 512, 60.0)
         try:
             verdicts = keeper.verify([REQUEST] * 6, deadline_s=30.0)
         finally:

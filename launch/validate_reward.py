@@ -1,4 +1,4 @@
-"""What the terms of a reward, and the server that may judge for one, must satisfy."""
+"""What the verifiers and the terms of a reward must satisfy."""
 
 import math
 from collections.abc import Iterator
@@ -7,14 +7,16 @@ from urllib.parse import urlsplit
 from launch.config import RunConfig
 from reward.config import OverlongConfig, RemoteConfig
 from reward.verifiers import UnknownVerifier, import_path
+from reward.verifiers.extraction import MATH_RULES
 
 
-def term_problems(config: RunConfig, training: bool) -> Iterator[str]:
-    """Sentences about `reward.terms` and `reward.remote`.
+def reward_problems(config: RunConfig, training: bool) -> Iterator[str]:
+    """Sentences about `config.reward`.
 
-    Accuracy has no terms, so without `training` they are not looked at.
+    Accuracy has no terms, so without `training` those are not looked at.
     """
     sources = [*config.data.evaluation.values(), config.data.train, *config.data.mix.values()]
+    yield from _extraction(config.reward.math.extraction)
     names = {source.verifier for source in sources} | set(config.reward.terms.verifiers)
     if "remote" in names:
         yield from _remote(config, training)
@@ -105,3 +107,13 @@ def _pace(config: RunConfig, remote: RemoteConfig, training: bool) -> Iterator[s
             f"reward.remote.requests_per_s = {remote.requests_per_s} takes {taken_s:g} s for the {responses} responses "
             f"of a step with reward.workers = {reward.workers}, and reward.deadline_s = {reward.deadline_s}."
         )
+
+
+def _extraction(rules: list[str]) -> Iterator[str]:
+    if not rules:
+        yield f"reward.math.extraction is empty, so no answer would be found; give some of {', '.join(MATH_RULES)}."
+    for rule in dict.fromkeys(rules):
+        if rule not in MATH_RULES:
+            yield f"reward.math.extraction names {rule}, which is not one of {', '.join(MATH_RULES)}."
+        elif rules.count(rule) > 1:
+            yield f"reward.math.extraction names {rule} more than once."
