@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from launch.config import RunConfig
-from reward.config import RemoteConfig
+from reward.config import OverlongConfig, RemoteConfig
 from reward.verifiers import UnknownVerifier, import_path
 from reward.verifiers.extraction import MATH_RULES
 
 
 def reward_problems(config: RunConfig, training: bool) -> Iterator[str]:
-    """Sentences about `config.reward`. Without `training` the terms are not looked at: accuracy has none."""
+    """Sentences about `config.reward`.
+
+    Accuracy has no terms, so without `training` those are not looked at.
+    """
     sources = [*config.data.evaluation.values(), config.data.train, *config.data.mix.values()]
     yield from _extraction(config.reward.math.extraction)
     names = {source.verifier for source in sources} | set(config.reward.terms.verifiers)
@@ -22,7 +25,7 @@ def reward_problems(config: RunConfig, training: bool) -> Iterator[str]:
 
 
 def _terms(config: RunConfig) -> Iterator[str]:
-    terms, longest = config.reward.terms, config.rollout.max_new_tokens
+    terms = config.reward.terms
     for name, weight in terms.verifiers.items():
         try:
             import_path(name)
@@ -30,25 +33,38 @@ def _terms(config: RunConfig) -> Iterator[str]:
             yield f"reward.terms.verifiers: {error}."
         if not math.isfinite(weight) or weight == 0:
             yield f"reward.terms.verifiers: the weight {weight} of {name} has to be finite and not 0."
-    overlong = terms.overlong
-    if overlong.cache_tokens is not None:
-        if overlong.cache_tokens > overlong.max_tokens:
-            yield (
-                f"reward.terms.overlong.cache_tokens = {overlong.cache_tokens} is more than "
-                f"reward.terms.overlong.max_tokens = {overlong.max_tokens}, so even an empty response would be charged."
-            )
-        elif overlong.max_tokens - overlong.cache_tokens >= longest:
-            yield (
-                f"reward.terms.overlong charges nothing up to max_tokens - cache_tokens = "
-                f"{overlong.max_tokens - overlong.cache_tokens} tokens, and no response is longer than "
-                f"rollout.max_new_tokens = {longest}."
-            )
-    is_on = bool(terms.verifiers) or overlong.cache_tokens is not None or terms.truncation_penalty > 0
+    yield from _overlong(terms.overlong, config.rollout.max_new_tokens)
+    is_on = bool(terms.verifiers) or terms.overlong.max_tokens is not None or terms.truncation_penalty > 0
     if is_on and config.algorithm.estimator == "pass_at_k":
         yield (
             "algorithm.estimator = pass_at_k counts right responses, and the terms of reward.terms make rewards that "
             "are neither 0 nor 1; choose another algorithm or no terms."
         )
+
+
+def _overlong(overlong: OverlongConfig, longest: int) -> Iterator[str]:
+    most, cache = overlong.max_tokens, overlong.cache_tokens
+    if (most is None) != (cache is None):
+        yield (
+            f"reward.terms.overlong.max_tokens = {_shown(most)} and reward.terms.overlong.cache_tokens = "
+            f"{_shown(cache)}: the penalty needs both, and no penalty is both null."
+        )
+    elif most is None or cache is None:
+        return
+    elif cache > most:
+        yield (
+            f"reward.terms.overlong.cache_tokens = {cache} is more than reward.terms.overlong.max_tokens = {most}, so "
+            "even an empty response would be charged."
+        )
+    elif most - cache >= longest:
+        yield (
+            f"reward.terms.overlong charges nothing up to max_tokens - cache_tokens = {most - cache} tokens, and no "
+            f"response is longer than rollout.max_new_tokens = {longest}."
+        )
+
+
+def _shown(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
 def _remote(config: RunConfig, training: bool) -> Iterator[str]:

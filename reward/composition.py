@@ -96,7 +96,7 @@ def term_metrics(rewards: Sequence[Reward | None], further: Mapping[str, Sequenc
 def _charges(fact: ResponseFacts, config: RewardConfig) -> dict[str, float]:
     charges = {}
     overlong: OverlongConfig = config.terms.overlong
-    if overlong.cache_tokens is not None:
+    if overlong.max_tokens is not None and overlong.cache_tokens is not None:
         penalty = overlong_penalty(fact.tokens, overlong.max_tokens, overlong.cache_tokens)
         charges["overlong"] = overlong.weight * penalty
     if config.terms.truncation_penalty:

@@ -29,11 +29,12 @@ class MathConfig:
 @dataclass(frozen=True)
 class OverlongConfig:
     """
-    cache_tokens  length of the slope before `max_tokens`; None charges nothing
+    max_tokens    length from which the penalty is full; None, of both, charges nothing
+    cache_tokens  length of the slope before that
     """
 
     weight: float
-    max_tokens: int
+    max_tokens: int | None
     cache_tokens: int | None
 
 

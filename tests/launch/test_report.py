@@ -99,6 +99,7 @@ def record(uid: str, **changes):
         "failure": None,
         "answer": "4",
         "rule": "whole",
+        "reward": 1.0,
         "advantage": 0.0,
         "weight_version": 1,
     } | changes

@@ -27,6 +27,7 @@ RECORD = {
     "failure": None,
     "answer": "4",
     "rule": "whole",
+    "reward": 0.5,
     "advantage": 0.75,
     "weight_version": 7,
 }
@@ -102,7 +103,15 @@ def test_a_folder_without_metrics_says_so(tmp_path):
 
 
 def test_rollouts_come_back_with_their_types(folder):
-    failed = RECORD | {"sample": 2, "score": None, "failure": "timeout", "answer": None, "rule": "", "advantage": None}
+    failed = RECORD | {
+        "sample": 2,
+        "score": None,
+        "failure": "timeout",
+        "answer": None,
+        "rule": "",
+        "reward": None,
+        "advantage": None,
+    }
     failed |= {"entropies": np.array([0.5, 0.125], np.float32)}
     path = folder.write_rollouts(12, [RECORD, failed])
 
@@ -119,8 +128,8 @@ def test_rollouts_come_back_with_their_types(folder):
 
 def test_a_record_with_a_missing_or_unknown_column_is_refused_by_name(folder):
     lacking = {name: value for name, value in RECORD.items() if name != "rule"}
-    with pytest.raises(ValueError, match="reward, rule"):
-        folder.write_rollouts(1, [lacking | {"reward": 1.0}])
+    with pytest.raises(ValueError, match="length, rule"):
+        folder.write_rollouts(1, [lacking | {"length": 1}])
 
 
 def test_a_score_where_none_may_be_missing_is_refused(folder):

@@ -12,8 +12,8 @@ REMOTE = ["+reward.terms.verifiers={remote: 0.5}", "reward.remote.url=http://127
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["reward.terms.overlong.cache_tokens=16"],
-        ["reward.terms.overlong.cache_tokens=48"],
+        ["reward.terms.overlong.max_tokens=48", "reward.terms.overlong.cache_tokens=16"],
+        ["reward.terms.overlong.max_tokens=48", "reward.terms.overlong.cache_tokens=48"],
         ["reward.terms.truncation_penalty=0.5", "algorithm=rloo"],
         ["+reward.terms.verifiers={think_answer: 0.1, my.module\\:short: -1}"],
         REMOTE,
@@ -30,7 +30,7 @@ def test_what_works(overrides):
     ("overrides", "sentence"),
     [
         (
-            ["reward.terms.overlong.cache_tokens=49"],
+            ["reward.terms.overlong.max_tokens=48", "reward.terms.overlong.cache_tokens=49"],
             "reward.terms.overlong.cache_tokens = 49 is more than reward.terms.overlong.max_tokens = 48, so even an "
             "empty response would be charged.",
         ),
@@ -38,6 +38,11 @@ def test_what_works(overrides):
             ["reward.terms.overlong.cache_tokens=16", "reward.terms.overlong.max_tokens=64"],
             "reward.terms.overlong charges nothing up to max_tokens - cache_tokens = 48 tokens, and no response is "
             "longer than rollout.max_new_tokens = 48.",
+        ),
+        (
+            ["reward.terms.overlong.max_tokens=48"],
+            "reward.terms.overlong.max_tokens = 48 and reward.terms.overlong.cache_tokens = null: the penalty needs "
+            "both, and no penalty is both null.",
         ),
         (["reward.terms.overlong.cache_tokens=0"], "reward.terms.overlong.cache_tokens = 0 has to be at least 1."),
         (["reward.terms.truncation_penalty=-1"], "reward.terms.truncation_penalty = -1.0 must not be negative."),
@@ -87,7 +92,10 @@ def test_an_unknown_verifier():
 
 
 def test_terms_are_no_matter_of_an_evaluation():
-    assert check(compose(["reward.terms.overlong.cache_tokens=49"]), training=False) == []
+    assert (
+        check(compose(["reward.terms.overlong.max_tokens=48", "reward.terms.overlong.cache_tokens=49"]), training=False)
+        == []
+    )
 
 
 def test_the_pool_is_made_for_the_verifiers_of_terms_too():

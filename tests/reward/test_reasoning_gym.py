@@ -136,8 +136,12 @@ def test_no_answer_is_executed(task, entries, tmp_path):
     for code in ("open({path!r}, 'w')", "exec('open({path!r}, \\'w\\')')", "[open({path!r}, 'w')]"):
         attack = code.format(path=str(tmp_path / "written"))
         assert judge(f"<answer>{attack}</answer>", {"task": task, "entry": entries[task]}).score <= 0.05
-    assert judge("<answer>9**9**9**9</answer>", {"task": task, "entry": entries[task]}).score <= 0.05
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task", [*ARITHMETIC, *FORMULAS, *LITERALS])
+def test_a_tower_of_powers_is_not_computed(task, entries):
+    assert judge("<answer>9**9**9**9</answer>", {"task": task, "entry": entries[task]}).score <= 0.05
 
 
 def test_partial_scores_of_literals_are_the_librarys():
