@@ -31,10 +31,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "learner.json"
 TRL_PYTHON = ROOT / ".venv-parity" / "bin" / "python"
 LABORATORY = ROOT / "launch" / "assets" / "laboratory" / "96"
 LEARNING_RATE = 1e-6
+END_S = 10.0  # of a process that was killed
 SETTINGS = [
     "output.folder=unused",
     "algorithm.std_epsilon=1e-4",
     "learner.ranks=1",
+    # Its passes are not part of an update.
+    "probe.states=0",
     f"learner.learning_rate={LEARNING_RATE}",
     "learner.max_grad_norm=1.0",
     # TRL's of the same name in torch.
@@ -148,7 +151,7 @@ class Side:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(END_S)
         self._log.close()
 
 

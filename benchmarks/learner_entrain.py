@@ -52,11 +52,21 @@ def main(workload: Path) -> None:
         master = probe.getsockname()
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     worker.start(
-        config.learner, objective, config.entropy, 1, given["model"], "float32", False, 1.0, 0, "cpu", master, False
+        config.learner,
+        objective,
+        config.entropy,
+        config.probe,
+        1,
+        given["model"],
+        "float32",
+        False,
+        1.0,
+        0,
+        "cpu",
+        master,
+        False,
     )
-    limits = PassLimits(
-        config.learner.tokens_per_microbatch, config.learner.row_tokens if config.learner.packing else 0
-    )
+    limits = PassLimits.of(config.learner)
     samples = np.arange(lengths.size)
     while sys.stdin.readline():
         began, began_cpu = time.perf_counter(), time.process_time()

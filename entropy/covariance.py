@@ -13,7 +13,7 @@ from entropy.tokens import UpdateTokens
 
 # Shares of the tokens with the largest covariance, as in table 1 of the paper.
 TOP_SHARES = (0.0002, 0.002, 0.02, 0.2, 0.5, 1.0)
-QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.998)
 
 
 def token_covariance(tokens: UpdateTokens) -> np.ndarray:

@@ -4,9 +4,12 @@ Cui et al. 2025 (arXiv 2505.22617): Lemma 1 holds for any network with the logit
 and 2 put the change that a tabular policy makes under plain gradient descent in their place.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
+from entropy.covariance import discriminators
 
 
 def predicted_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -21,7 +24,7 @@ def predicted_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 
 def observed_change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """H(after) - H(before) of each state, exactly: float [states]."""
-    return _entropy(after) - _entropy(before)
+    return entropies(after) - entropies(before)
 
 
 def policy_gradient_change(logits: torch.Tensor, advantages: torch.Tensor, rate: float) -> torch.Tensor:
@@ -40,6 +43,30 @@ def natural_gradient_change(logits: torch.Tensor, advantages: torch.Tensor, rate
     return -rate * _covariance(logp.exp(), logp, advantages)
 
 
+def sampled_policy_gradient_change(
+    logits: torch.Tensor, chosen: torch.Tensor, advantages: torch.Tensor, rate: float
+) -> torch.Tensor:
+    """Theorem 1 from one drawn action of each state: -rate · A (S_y - Σ_v p_v S_v), S_v = p_v (log p_v + H).
+
+    The change to first order of the entropy of a state whose logits move by rate · A (e_y - p). Its mean over y ~ p is
+    `policy_gradient_change` of advantages whose own mean over y ~ p is zero (lemma 3).
+
+    logits  float [states, vocabulary]; chosen int64 [states], the y; advantages float [states], of it
+    """
+    return -rate * advantages * discriminators(logits, chosen)
+
+
+def sampled_natural_gradient_change(
+    logits: torch.Tensor, chosen: torch.Tensor, advantages: torch.Tensor, rate: float
+) -> torch.Tensor:
+    """Theorem 2 from one drawn action of each state: -rate · A (log p_y + H), float [states].
+
+    Arguments as of `sampled_policy_gradient_change`; its mean over y ~ p is `natural_gradient_change`.
+    """
+    logp = logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+    return -rate * advantages * (logp + entropies(logits))
+
+
 def _covariance(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     # A token of probability zero has an infinite log-probability and no weight.
     x = torch.where(p > 0, x, torch.zeros_like(x))
@@ -48,7 +75,8 @@ def _covariance(p: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
     return (p * centred * y).sum(-1)
 
 
-def _entropy(logits: torch.Tensor) -> torch.Tensor:
+def entropies(logits: torch.Tensor) -> torch.Tensor:
+    """H of each state in nats, float [states]."""
     logp = logits.log_softmax(-1)
     return -torch.where(logp.isneginf(), torch.zeros_like(logp), logp.exp() * logp).sum(-1)
 
@@ -86,18 +114,20 @@ class Alarm:
     sentence: str
 
 
-def entropy_alarm(entropies: list[float], collapse: float, surge: float) -> Alarm | None:
+def entropy_alarm(entropies: Sequence[float], collapse: float | None, surge: float | None) -> Alarm | None:
     """Whether the entropy of the last rollout batch is far from that of the first.
 
     entropies  mean token entropy of each rollout batch so far, the first before any update
-    collapse   share of the first below which the policy has collapsed
-    surge      multiple of the first above which it has surged
+    collapse   share of the first below which the policy has collapsed; None for no such alarm
+    surge      multiple of the first above which it has surged; None for no such alarm
     """
     if len(entropies) < 2 or not entropies[0] > 0:
         return None
     first, last = entropies[0], entropies[-1]
-    if last < collapse * first:
-        return Alarm("collapse", f"entropy fell from {first:.3g} to {last:.3g} nats, below {collapse:g} of what it was")
-    if last > surge * first:
+    if collapse is not None and last < collapse * first:
+        return Alarm(
+            "collapse", f"entropy fell from {first:.3g} to {last:.3g} nats, below {collapse:g} times what it was"
+        )
+    if surge is not None and last > surge * first:
         return Alarm("surge", f"entropy rose from {first:.3g} to {last:.3g} nats, above {surge:g} times what it was")
     return None

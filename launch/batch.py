@@ -10,6 +10,7 @@ from learner.advantages import GroupKinds, group_advantages
 from learner.config import AlgorithmConfig, ReferenceConfig
 from learner.divergence import divergences
 from learner.types import TokenBatch
+from reward.composition import Reward
 from reward.policy import OutcomeCounts
 from rollout.types import FinishReason, Prompt, Response
 
@@ -20,16 +21,16 @@ class NothingToTrain(RuntimeError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One response with its prompt and reward (None: no score, left out of training)."""
+    """One response with its prompt and reward (None: a verdict failed, left out of training)."""
 
     prompt: Prompt
     group: int
     response: Response
-    reward: float | None
+    reward: Reward | None
 
     @classmethod
     def of_groups(
-        cls, prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]], rewards: Sequence[float | None]
+        cls, prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]], rewards: Sequence[Reward | None]
     ) -> list["Sample"]:
         """One sample per response, group after group; `rewards` in the same order."""
         numbered = enumerate(zip(prompts, groups, strict=True))
@@ -43,9 +44,9 @@ class Trainable:
 
     kept        indices into the samples, in the batch's order
     advantages  float32 per sample of the input, NaN where it was left out
-    kinds       of the groups by their scores, before any penalty
+    kinds       of the groups by the scores of their verifiers, before any term or penalty
     penalty     mean over the kept samples of the divergence from the reference policy that was charged to their
-                scores, in nats, summed over tokens, without its coefficient; None where none is charged
+                rewards, in nats, summed over tokens, without its coefficient; None where none is charged
     """
 
     batch: TokenBatch
@@ -88,16 +89,17 @@ def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBat
 def add_advantages(
     samples: Sequence[Sample], batch: TokenBatch, algorithm: AlgorithmConfig, reference: ReferenceConfig
 ) -> Trainable:
-    """`batch`, which was built of `samples`, with advantages from the scores of the groups.
+    """`batch`, which was built of `samples`, with advantages from the rewards of the groups.
 
-    Under reference.place = reward the score of a response is first lowered by coef times its tokens' divergence from
+    Under reference.place = reward the reward of a response is first lowered by coef times its tokens' divergence from
     the reference policy, estimated from the log-probabilities it was drawn with; one advantage for all its tokens, as
     ever, rather than one from each token on. Raises `RewardsNotBinary`.
     """
     kept = _kept(samples)
-    rewards = np.array([np.nan if s.reward is None else s.reward for s in samples])
+    scores = np.array([np.nan if s.reward is None else s.reward.score for s in samples])
+    rewards = np.array([np.nan if s.reward is None else s.reward.total for s in samples])
     groups = np.array([s.group for s in samples], np.int32)
-    advantages, kinds = group_advantages(rewards, groups, algorithm)
+    _, kinds = group_advantages(scores, groups, algorithm)
     penalty = None
     if reference.place == "reward":
         if batch.reference_logprobs is None:
@@ -106,8 +108,8 @@ def add_advantages(
         owner = np.repeat(np.arange(kept.size), batch.response_lengths)
         charged = np.bincount(owner, tokens, kept.size)
         rewards[kept] -= reference.coef * charged
-        advantages, _ = group_advantages(rewards, groups, algorithm)
         penalty = float(charged.mean())
+    advantages, _ = group_advantages(rewards, groups, algorithm)
     of_tokens = np.repeat(advantages[kept], batch.response_lengths)
     return Trainable(replace(batch, advantages=of_tokens), kept, advantages, kinds, penalty)
 
@@ -130,11 +132,11 @@ def _versions(response: Response) -> np.ndarray:
 
 
 def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, trainable: Trainable) -> dict[str, float]:
-    """Rewards, verdict counts, group kinds, advantages and lengths.
+    """Rewards, verdict counts, group kinds, advantages and lengths; right and wrong are as the row's own verifier says.
 
     Means are over all responses, failures left out of rewards; those of advantages over the responses that have one.
     """
-    scored = [s.reward for s in samples if s.reward is not None]
+    rewards = [s.reward for s in samples if s.reward is not None]
     lengths = np.array([len(s.response.token_ids) for s in samples])
     truncated = sum(_truncated(s) for s in samples)
     kinds, advantages = trainable.kinds, trainable.advantages[trainable.kept].astype(np.float64)
@@ -162,12 +164,12 @@ def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, trainable: 
     judged = counts.total - counts.failed
     if judged:
         row["reward/accuracy"] = counts.correct / judged
-    if scored:
-        row["reward/mean"] = float(np.mean(scored))
+    if rewards:
+        row["reward/mean"] = float(np.mean([reward.total for reward in rewards]))
     if trainable.penalty is not None:
         row["reward/kl_reference_mean"] = trainable.penalty
     for name, is_right in (("correct", True), ("wrong", False)):
-        chosen = [len(s.response.token_ids) for s in samples if s.reward is not None and (s.reward == 1.0) == is_right]
+        chosen = [len(s.response.token_ids) for s in samples if s.reward and (s.reward.score == 1.0) == is_right]
         if chosen:
             row[f"response/length_{name}_mean"] = float(np.mean(chosen))
     return row

@@ -24,6 +24,7 @@ from learner.config import (
     CorrectionConfig,
     LearnerConfig,
     OffPolicyConfig,
+    ProbeConfig,
     ReferenceConfig,
 )
 from reward.config import RewardConfig
@@ -69,6 +70,14 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class AlarmsConfig:
+    """Thresholds as multiples of the entropy of the first step; None: no alarm."""
+
+    entropy_collapse: float | None
+    entropy_surge: float | None
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     folder: str
     save_rollouts: bool
@@ -104,6 +113,8 @@ class RunConfig:
     cluster: ClusterConfig
     logger: LoggerConfig
     evaluation: EvaluationConfig
+    probe: ProbeConfig
+    alarms: AlarmsConfig
     output: OutputConfig
 
 

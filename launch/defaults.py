@@ -45,6 +45,8 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _line(key: str, value: Any) -> str:
     if isinstance(value, str) and "\n" in value:
         return f"{key}: {json.dumps(value)}\n"  # YAML's own form would take several lines
+    if isinstance(value, list):
+        return f"{key}: {yaml.safe_dump(value, allow_unicode=True, width=1000, default_flow_style=True)}"
     return yaml.safe_dump({key: value}, allow_unicode=True, width=1000)
 
 

@@ -4,6 +4,7 @@ What it says comes from `entropy.controls.REGISTRY`, the options in conf/entropy
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 from entropy.controls import REGISTRY, sections
 from launch.config import CONF, compose
@@ -20,6 +21,7 @@ NEEDS = {
 STEPS = 100  # of a run; the table does not depend on it
 
 
+@cache
 def options() -> dict[str, list[str]]:
     """Names of the options of conf/entropy by the section that they fill in."""
     found: dict[str, list[str]] = {name: [] for name in REGISTRY}

@@ -61,6 +61,7 @@ class Graph:
             config.learner,
             ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
             config.entropy,
+            config.probe,
             config.off_policy,
             config.seed,
             config.steps,

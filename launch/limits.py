@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launch.config import RunConfig
+from reward.sandbox import Isolation
 
 CHOICES = {
-    "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "pass_at_k"),
+    "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
     "algorithm.normalise": ("none", "group", "batch"),
     "algorithm.surrogate": ("ppo", "cispo", "sapo", "ce_gppo"),
     "algorithm.ratio": ("token", "sequence"),
@@ -25,6 +26,11 @@ CHOICES = {
     "data.overlap": ("refuse", "drop"),
     "model.dtype": ("float32", "bfloat16"),
     "reward.on_failure": ("exclude", "wrong", "abort"),
+    "reward.math.percent": ("either", "value", "ignore"),
+    "reward.math.units": ("ignore", "agree", "require"),
+    "reward.instructions.mode": ("strict", "loose"),
+    "reward.instructions.score": ("all", "share"),
+    "reward.sandbox.minimum": tuple(level.name.lower() for level in Isolation),
     "reward.code.scoring": ("all", "share"),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
@@ -48,6 +54,15 @@ AT_LEAST_ONE = (
     "reward.workers",
     "reward.children_per_worker",
     "reward.memory_mb",
+    "reward.terms.overlong.max_tokens",
+    "reward.terms.overlong.cache_tokens",
+    "reward.remote.attempts",
+    "reward.recycle_after",
+    "reward.recycle_growth_mb",
+    "reward.sandbox.memory_mb",
+    "reward.sandbox.processes",
+    "reward.sandbox.file_mb",
+    "reward.sandbox.output_kb",
     "rollout.engines",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",
@@ -57,6 +72,7 @@ AT_LEAST_ONE = (
     "rollout.tensor_parallel_size",
     "rollout.bucket_bytes",
     "rollout.canary_prompts",
+    "probe.responses",
     "learner.ranks",
     "learner.row_tokens",
     "learner.tokens_per_microbatch",
@@ -76,8 +92,10 @@ NOT_NEGATIVE = (
     "reference.coef",
     "data.heldout",
     "reward.max_failure_share",
+    "reward.terms.truncation_penalty",
     "reward.code.tolerance",
     "rollout.top_k",
+    "probe.states",
     "learner.warmup_updates",
     "learner.weight_decay",
     "evaluation.every",
@@ -96,6 +114,9 @@ ABOVE_ZERO = (
     "reward.code.test_timeout_s",
     "reward.code.total_timeout_s",
     "reward.deadline_s",
+    "reward.terms.overlong.weight",
+    "reward.remote.timeout_s",
+    "reward.remote.requests_per_s",
     "rollout.temperature",
     "rollout.top_p",
     "rollout.gpu_memory_utilization",
@@ -110,18 +131,20 @@ ABOVE_ZERO = (
     "learner.start_timeout_s",
     "learner.deadline_s",
     "cluster.start_timeout_s",
+    "alarms.entropy_collapse",
     "logger.timeout_s",
     "evaluation.top_p",
 )
 AT_MOST_ONE = (
     "clip.low",
+    "alarms.entropy_collapse",
     "reward.max_failure_share",
     "rollout.top_p",
     "rollout.gpu_memory_utilization",
     "evaluation.top_p",
 )
-ABOVE_ONE = ("algorithm.dual_clip",)
-BELOW_ONE = ("learner.beta1", "learner.beta2")
+ABOVE_ONE = ("algorithm.dual_clip", "alarms.entropy_surge")
+BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (
     (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),
     (NOT_NEGATIVE, lambda value: value >= 0, "must not be negative"),

@@ -11,6 +11,7 @@ from launch.config import ConfigError, RunConfig
 from launch.model_folder import model_folder
 from launch.validate import raise_if_any
 from launch.validate_data import HELDOUT, TRAIN
+from reward.sandbox import Sandbox, SandboxUnavailable
 from rollout.config import DataConfig, SourceConfig
 from rollout.mixing import MixedSource
 from rollout.overlap import overlaps, refusal, without_repeats
@@ -82,9 +83,22 @@ def canary_sequences(prompts: list[Prompt], count: int) -> list[np.ndarray]:
 
 
 def verifiers(config: RunConfig) -> set[str]:
-    """Names of all verifiers the data of a run asks for."""
+    """Names of all verifiers that the data of a run and the terms of its reward ask for."""
     sources = [*training_sources(config.data).values(), *evaluation_sources(config.data).values()]
-    return {source.verifier for source in sources}
+    return {source.verifier for source in sources} | set(config.reward.terms.verifiers)
+
+
+def sandbox_sentences(config: RunConfig) -> list[str]:
+    """What programs are kept from on this machine, where verdicts come from running them.
+
+    A machine with too little says so and no more: the workers may be elsewhere, and it is they who refuse.
+    """
+    if "code" not in verifiers(config):
+        return []
+    try:
+        return [Sandbox(config.reward.sandbox).sentence()]
+    except SandboxUnavailable as error:
+        return [f"No program runs here: {error}."]
 
 
 def prepare(config: RunConfig) -> Prepared:

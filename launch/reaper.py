@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import psutil
 
+END_S = 10.0  # of a process that was killed
+
 
 @contextmanager
 def fate_shared(processes: Sequence[psutil.Process], folder: str | None) -> Iterator[None]:
@@ -25,7 +27,7 @@ def fate_shared(processes: Sequence[psutil.Process], folder: str | None) -> Iter
         yield
     finally:
         watcher.kill()
-        watcher.wait()
+        watcher.wait(END_S)
         watcher.stdin.close()
 
 

@@ -33,6 +33,7 @@ def rollout_records(
             "failure": verdict.failure,
             "answer": verdict.answer,
             "rule": verdict.rule,
+            "reward": None if sample.reward is None else sample.reward.total,
             "advantage": None if start is None else float(trainable.advantages[index]),
             "weight_version": response.versions[-1].version,
         }

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from launch import stopping
+from launch.alarms import EntropyAlarms
 from launch.cluster import divide, groups, is_joined, places, ray_session
 from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
@@ -21,7 +22,7 @@ from launch.loggers import Loggers
 from launch.memory import job_bytes
 from launch.phases import Phases
 from launch.placement import cluster_nodes
-from launch.prepare import Prepared, verifiers
+from launch.prepare import Prepared, sandbox_sentences, verifiers
 from launch.report import write_report
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
@@ -46,6 +47,7 @@ class Run:
         self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self._display = make_display(config.output.display, config.steps)
         self._loggers = Loggers(config, self._degraded)
+        self._alarms = EntropyAlarms(config.alarms, read_metrics(self.folder))
 
     def __enter__(self) -> Self:
         try:
@@ -106,8 +108,12 @@ class Run:
         row = {"step": step, "weight_version": step} | row | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
-        row = self.folder.append_metrics(row)
+        flags, begun = self._alarms.watch(row)
+        row = self.folder.append_metrics(row | flags)
         self._display.step(row)
+        for alarm in begun:
+            self.folder.append_alarm({"step": step, "kind": alarm.kind, "sentence": alarm.sentence})
+            self._display.notice(f"alarm at step {step}: {alarm.sentence}")
         self._loggers.log(step, row)
 
     def _start(self, actors: ExitStack) -> None:
@@ -117,7 +123,8 @@ class Run:
         nodes = cluster_nodes()
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()])
+        decided += [*sandbox_sentences(config), *self._loggers.sentences()]
+        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(

@@ -21,6 +21,7 @@ from launch.config import ASSETS
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+ALARMS = "alarms.jsonl"
 ROLLOUTS = "rollouts"
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -41,6 +42,7 @@ ROLLOUT_SCHEMA = pa.schema(
         pa.field("failure", pa.string()),
         pa.field("answer", pa.string()),
         pa.field("rule", pa.string(), nullable=False),
+        pa.field("reward", pa.float64()),
         pa.field("advantage", pa.float64()),
         pa.field("weight_version", pa.int64(), nullable=False),
     ]
@@ -115,6 +117,11 @@ class RunFolder:
             file.write(json.dumps(written, allow_nan=False) + "\n")
         self._last_step = row["step"]
         return written
+
+    def append_alarm(self, alarm: Mapping[str, Any]) -> None:
+        """Append a warning of the run as a line of JSON to `alarms.jsonl`, which is not there before the first."""
+        with open(self.path / ALARMS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(alarm), allow_nan=False) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the metrics of every step after `step`, so that a run resumed there does not hold a step twice."""

@@ -5,13 +5,16 @@ from typing import Any
 
 from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import RunConfig
+from launch.covariance_metrics import covariance_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
-from launch.verdicts import verify
+from launch.verdict_metrics import verdict_metrics
+from launch.verdicts import facts, verify_terms
 from learner.staleness import staleness
-from reward.policy import apply_failure_policy, count_outcomes
+from reward.composition import compose_rewards, term_metrics
+from reward.policy import count_outcomes
 from rollout.types import Sampling
 
 
@@ -33,8 +36,8 @@ def train(config: RunConfig) -> dict[str, Any]:
             with phases("generate"):
                 groups = graph.rollout.generate(prompts, rollout.samples_per_prompt, sampling, config.seed, step)
             with phases("verify"):
-                verdicts = verify(graph.reward, prompts, groups)
-                rewards = apply_failure_policy(verdicts, config.reward.on_failure, config.reward.max_failure_share)
+                verdicts, further = verify_terms(graph.reward, prompts, groups, config.reward.terms.verifiers)
+                rewards = compose_rewards(verdicts, further, facts(groups), config.reward)
             with phases("advantages"):
                 samples = Sample.of_groups(prompts, groups, rewards)
                 batch = build_batch(samples, config.algorithm.train_on_truncated)
@@ -59,7 +62,9 @@ def train(config: RunConfig) -> dict[str, Any]:
             with phases("save"):
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
+                row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
                 row |= token_metrics(batch, logprobs, entropies)
+                row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))
                 if config.output.save_model and step == config.steps:

@@ -16,6 +16,7 @@ from launch.ray_job import address_to_join, is_copy
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
+from launch.validate_reward import reward_problems
 from rollout.config import DataConfig
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
@@ -53,7 +54,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
     """
     # With counts out of range the sentences about how they fit together would only repeat them.
     beyond = list(beyond_limits(config))
-    fits = [] if beyond else [*method_problems(config), *_batches(config), *_tokens(config)]
+    fits = [] if beyond else list(_how_they_fit(config, training))
     return [
         *beyond,
         *fits,
@@ -105,6 +106,13 @@ def sentences(sizes: Implied) -> list[str]:
         f"at most {sizes.max_response_tokens_per_update:,} tokens",
         f"{_count(sizes.steps, 'step')} = {_count(sizes.total_updates, 'update')}",
     ]
+
+
+def _how_they_fit(config: RunConfig, training: bool) -> Iterator[str]:
+    yield from method_problems(config)
+    yield from _batches(config)
+    yield from _tokens(config)
+    yield from reward_problems(config, training)
 
 
 def _batches(config: RunConfig) -> Iterator[str]:

@@ -85,7 +85,14 @@ def _covariance(entropy: EntropyConfig) -> Iterator[str]:
     if entropy.clip_cov is not None:
         yield from _band(entropy.clip_cov)
     for name, section in (("clip_cov", entropy.clip_cov), ("kl_cov", entropy.kl_cov)):
-        if section is not None and section.scope == "microbatch" and section.score == "first_order":
+        if section is None or section.score != "first_order":
+            continue
+        if section.scope == "rollout":
+            yield (
+                f"entropy.{name}.score = first_order needs the distributions of the current policy, and "
+                f"entropy.{name}.scope = rollout makes no pass to find them; take scope=update, or score=covariance."
+            )
+        if section.scope == "microbatch":
             yield (
                 f"entropy.{name}.score = first_order is not known to the reference implementations, which "
                 f"entropy.{name}.scope = microbatch follows; take scope=update, or score=covariance."

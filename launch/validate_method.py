@@ -11,6 +11,8 @@ SURROGATE_NEEDS = {
     "sapo": ("sapo_temperature_positive", "sapo_temperature_negative"),
     "ce_gppo": ("ce_gppo_low", "ce_gppo_high"),
 }
+# Estimators that know right and wrong alone.
+BINARY = ("pass_at_k", "reinforce")
 # Surrogates that look at `clip`.
 CLIPPED = ("ppo", "ce_gppo")
 # Kinds of correction that cap a ratio; the others drop what is out of bounds.
@@ -45,15 +47,20 @@ def _estimator(config: RunConfig) -> Iterator[str]:
             f"algorithm.pass_k = {k} has to be below rollout.samples_per_prompt = {samples}: otherwise a group is one "
             "draw of k responses, with nothing to compare it with."
         )
-    if estimator == "pass_at_k" and config.reference.place == "reward":
+    if estimator in BINARY and config.reference.place == "reward":
         yield (
-            "reference.place = reward makes partial scores, and algorithm.estimator = pass_at_k takes 0 and 1 only; "
+            f"reference.place = reward makes partial scores, and algorithm.estimator = {estimator} takes 0 and 1 only; "
             "use reference=loss or another algorithm."
         )
     if estimator == "reinforce_pp_baseline" and algorithm.normalise != "batch":
         yield (
             f"algorithm.normalise = {algorithm.normalise} makes algorithm.estimator = reinforce_pp_baseline the same "
             "as grpo; give batch, or the estimator grpo."
+        )
+    if estimator == "reinforce" and algorithm.normalise != "none":
+        yield (
+            f"algorithm.normalise = {algorithm.normalise} does not go with algorithm.estimator = reinforce, whose "
+            "advantages are 1 and -1 as they are; give none."
         )
     if estimator == "reinforce_pp" and algorithm.normalise == "group":
         yield (

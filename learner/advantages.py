@@ -68,12 +68,14 @@ def group_advantages(rewards: np.ndarray, groups: np.ndarray, config: AlgorithmC
     reinforce_pp           r - mean of the batch (REINFORCE++, Hu et al. 2025, arXiv 2501.03262), over responses: a
                            group without spread carries a signal too
     reinforce_pp_baseline  r - mean of its group, over the batch's deviation of just that (the same paper)
+    reinforce              1 where right, -1 where wrong, against no baseline (Zhu et al. 2025, arXiv 2506.01347): every
+                           group carries a signal
     pass_at_k              as in `_pass_at_k`
 
     Standard deviations are sample ones (n - 1), and `std_epsilon` is added to them. Those of a batch are over all
     scores, under reinforce_pp_baseline over all centred scores. Where there is no spread to compare with, and in a
-    group with fewer than two members (but under reinforce_pp), the advantage is exactly 0. All arithmetic is in
-    float64.
+    group with fewer than two members, the advantage is exactly 0 (but not under reinforce, nor reinforce_pp in a small
+    group). All arithmetic is in float64.
 
     rewards  float [N], NaN where the response has no score: it takes no part
     groups   int [N]
@@ -103,6 +105,8 @@ def _estimate(members: _Grouped, config: AlgorithmConfig) -> tuple[np.ndarray, n
     deviation = members.deviation()[members.group]
     if config.estimator == "pass_at_k" and config.pass_k is not None:
         estimate, deviation = _pass_at_k(members, config.pass_k)
+    elif config.estimator == "reinforce":
+        estimate = 2 * _binary(members, "reinforce") - 1
     elif config.estimator == "reinforce_pp":
         estimate = _centred(members.rewards)
     elif config.estimator == "rloo":  # r - (sum - r) / (n - 1) is n / (n - 1) times r - mean
@@ -130,17 +134,22 @@ def _pass_at_k(members: _Grouped, k: int) -> tuple[np.ndarray, np.ndarray]:
     response is the mean of reward - R over the subsets it is in: 1 - R where it is right, and where it is wrong
     1 - R - C(n-c-1, k-1) / C(n-1, k-1). A group with fewer than k scored members gets 0: no k of them are all wrong.
     """
-    if not np.isin(members.rewards, (0.0, 1.0)).all():
-        odd = members.rewards[~np.isin(members.rewards, (0.0, 1.0))][0]
-        raise RewardsNotBinary(
-            f"algorithm.estimator = pass_at_k counts right responses, but a reward is {odd:g}: train on data whose "
-            "verifier scores 0 or 1, or choose another algorithm"
-        )
-    size, wrong = members.size, members.size - members.sum(members.rewards)
+    size, wrong = members.size, members.size - members.sum(_binary(members, "pass_at_k"))
     all_wrong = _chance(wrong, size, k)
     others_wrong = _chance(wrong - 1, size - 1, k - 1)
     estimate = np.where(members.rewards == 1.0, all_wrong[members.group], (all_wrong - others_wrong)[members.group])
     return estimate, np.sqrt(all_wrong * (1.0 - all_wrong))[members.group]
+
+
+def _binary(members: _Grouped, estimator: str) -> np.ndarray:
+    """The rewards, of which each is 0 or 1."""
+    odd = members.rewards[~np.isin(members.rewards, (0.0, 1.0))]
+    if odd.size:
+        raise RewardsNotBinary(
+            f"algorithm.estimator = {estimator} counts right responses, but a reward is {odd[0]:g}: train on data "
+            "whose verifier scores 0 or 1, or choose another algorithm"
+        )
+    return members.rewards
 
 
 def _chance(wrong: np.ndarray, size: np.ndarray, k: int) -> np.ndarray:

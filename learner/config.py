@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class AlgorithmConfig:
     """Advantages and objective. A setting that the chosen estimator or surrogate does not use is None."""
 
-    estimator: str  # grpo | rloo | reinforce_pp | reinforce_pp_baseline | pass_at_k
+    estimator: str  # grpo | rloo | reinforce_pp | reinforce_pp_baseline | reinforce | pass_at_k
     normalise: str  # none | group | batch
     std_epsilon: float
     pass_k: int | None
@@ -88,6 +88,14 @@ class LearnerConfig:
     start_timeout_s: float
     deadline_s: float
     threads: int | None
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """At how many states of a rollout batch the distributions are compared before and after each update."""
+
+    states: int
+    responses: int
 
 
 @dataclass(frozen=True)

@@ -239,16 +239,24 @@ class TargetTokens:
     exact: bool = False
 
 
+@dataclass
+class Distributions:
+    """That the next forward of the head shall give all logits at `positions`, int64 [selected] as in `TargetTokens`."""
+
+    positions: torch.Tensor
+
+
 class ScoringHead:
     """Takes the place of an `nn.Linear` LM head's forward; returns [2, selected] log-probs and entropies.
 
-    Where the request asks for them, a third row has the discriminators. Raises TypeError where the head is more than a
-    product with its weight.
+    Where the request asks for them, a third row has the discriminators. Asked for distributions, it returns the
+    tempered logits, float32 [selected, vocabulary] (float64 where the hidden states are). Raises TypeError where the
+    head is more than a product with its weight.
     """
 
     def __init__(self, head: nn.Linear, temperature: float, chunk_tokens: int):
         check_head(head)
-        self.request: TargetTokens | None = None
+        self.request: TargetTokens | Distributions | None = None
         self._temperature = temperature
         self._chunk_tokens = chunk_tokens
         self._head = head
@@ -270,6 +278,9 @@ class ScoringHead:
         request, self.request = self.request, None
         selected = hidden.reshape(-1, hidden.shape[-1])[request.positions]
         weight, temperature, chunk = self._head.weight, self._temperature, self._chunk_tokens
+        if isinstance(request, Distributions):
+            logits = selected @ weight.T
+            return logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(temperature)
         scores = linear_logprob_entropy(selected, weight, request.targets, temperature, chunk)
         if request.exact:
             return torch.stack((*scores[:2], linear_discriminators(selected, weight, scores, temperature, chunk)))

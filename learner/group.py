@@ -12,7 +12,7 @@ from entropy.config import EntropyConfig
 from entropy.control import ROLLOUT
 from entropy.controls import make_controls
 from learner.accounting import plan_metrics, speed_metrics
-from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig
+from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig, ProbeConfig
 from learner.metrics import merged
 from learner.planning import PassLimits, minibatches, plan_passes
 from learner.schedule import learning_rate
@@ -58,6 +58,7 @@ class LearnerGroup:
         config: LearnerConfig,
         objective: ObjectiveConfig,
         entropy: EntropyConfig,
+        probe: ProbeConfig,
         off_policy: OffPolicyConfig,
         seed: int,
         total_steps: int,
@@ -67,7 +68,7 @@ class LearnerGroup:
     ):
         """`places` are the Ray options of each rank that say where it runs; without them it reserves nothing."""
         self._config, self._objective, self._off_policy = config, objective, off_policy
-        self._entropy, self._total_steps = entropy, total_steps
+        self._entropy, self._probe, self._total_steps = entropy, probe, total_steps
         self._seed = seed
         controls = make_controls(entropy, seed, total_steps)
         looks_back = controls.needs.entropies or controls.has(ROLLOUT)
@@ -97,6 +98,7 @@ class LearnerGroup:
             self._config,
             self._objective,
             self._entropy,
+            self._probe,
             self._total_steps,
             model_path,
             dtype,
@@ -173,7 +175,7 @@ class LearnerGroup:
 
     def _passes(self, batch: TokenBatch, samples: np.ndarray) -> tuple[Passes, ...]:
         config = self._config
-        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        limits = PassLimits.of(config)
         return plan_passes(batch.lengths, samples, config.ranks, limits)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from learner.config import LearnerConfig
 from learner.types import Pass, Passes
 
 # The length of a row at which attention over it costs as much as the linear layers: their weights over twice the
@@ -35,6 +36,10 @@ class PassLimits:
 
     tokens: int
     row_tokens: int
+
+    @classmethod
+    def of(cls, config: LearnerConfig) -> "PassLimits":
+        return cls(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
 
     @property
     def packed_tokens(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.fused_head import ScoringHead, TargetTokens
+from learner.fused_head import Distributions, ScoringHead, TargetTokens
 from learner.planning import PassLimits, plan_passes
 from learner.rows import PackedRows
 from learner.types import Pass, Passes, Scores, TokenBatch, joined
@@ -36,9 +36,7 @@ class Policy:
 
         With no rows the model still runs, on one token, because the other ranks' collectives wait for it.
         """
-        tokens, offsets = batch.tokens, batch.offsets
-        sequences = [[tokens[offsets[sample] : offsets[sample + 1]] for sample in row] for row in rows]
-        return self._run(sequences, batch.prompt_lengths[_samples(rows)])
+        return self._run(self._sequences(batch, rows), batch.prompt_lengths[_samples(rows)])
 
     def score(self, batch: TokenBatch, passes: Passes, exact: bool = False) -> Scores:
         """Log-probs and entropies of all passes, no gradients; with `exact` the discriminators too."""
@@ -48,6 +46,21 @@ class Policy:
                 values = [row.cpu().numpy() for row in self.forward(batch, rows)]
                 found.append(Scores(batch.response_index(_samples(rows)), *values))
         return joined(found)
+
+    def distributions(self, batch: TokenBatch, rows: Pass, states: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        """What the tokens `states` of the rows were drawn from, no gradients.
+
+        states   int64, any indices into the batch's arrays over response tokens; those that are not in `rows` have no
+                 part
+        returns  int64 [n], those that are, in the order of the rows; and float32 [n, vocabulary], tempered logits
+        """
+        samples = _samples(rows)
+        index = batch.response_index(samples)
+        chosen = np.flatnonzero(np.isin(index, states))
+        packed = self._packed(self._sequences(batch, rows), batch.prompt_lengths[samples])
+        self._head.request = Distributions(self._tensor(packed.scored[chosen]))
+        with torch.no_grad():
+            return index[chosen], self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions))
 
     @contextmanager
     def _asking(self, exact: bool) -> Iterator[None]:
@@ -71,9 +84,17 @@ class Policy:
         return scores
 
     def _run(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, ...]:
-        packed = PackedRows.of([list(chain(*rows))] if rows and self._one_row else rows, prompt_lengths)
+        packed = self._packed(rows, prompt_lengths)
         self._head.request = TargetTokens(self._tensor(packed.scored), self._tensor(packed.targets), self._exact)
         return tuple(self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions)))
+
+    def _packed(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> PackedRows:
+        return PackedRows.of([list(chain(*rows))] if rows and self._one_row else rows, prompt_lengths)
+
+    @staticmethod
+    def _sequences(batch: TokenBatch, rows: Pass) -> list[list[np.ndarray]]:
+        tokens, offsets = batch.tokens, batch.offsets
+        return [[tokens[offsets[sample] : offsets[sample + 1]] for sample in row] for row in rows]
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(self._model.device)

@@ -84,7 +84,7 @@ class ReferenceWorker:
 
         self._model = FrozenModel(model_path, dtype, config.attention, trust_remote_code, torch.device(device), offload)
         check_model(self._model.model)
-        self._policy = Policy(self._model, temperature, config.logprob_chunk_tokens, _limits(config))
+        self._policy = Policy(self._model, temperature, config.logprob_chunk_tokens, PassLimits.of(config))
 
     def score(self, batch: TokenBatch, passes: Passes) -> Scores:
         """Of the response tokens of the samples in `passes`."""
@@ -133,7 +133,7 @@ class ReferenceGroup:
         Raises ReferenceFailed.
         """
         samples = np.arange(batch.lengths.size)
-        shares = plan_passes(batch.lengths, samples, len(self.actors), _limits(self._config))
+        shares = plan_passes(batch.lengths, samples, len(self.actors), PassLimits.of(self._config))
         shared = ray.put(batch)
         calls = [actor.score.remote(shared, share) for actor, share in zip(self.actors, shares, strict=True)]
         scores = joined(self._get(calls, self._config.deadline_s * self._minibatches))
@@ -161,7 +161,3 @@ class ReferenceGroup:
                     f"reference actor {number} died while it scored; see logs/reference-{number}.log"
                 ) from error
         return found
-
-
-def _limits(config: LearnerConfig) -> PassLimits:
-    return PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)

@@ -1,5 +1,6 @@
 """Where entropy controls meet an update: the tokens they are shown, and the plan that each forward pass follows."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,15 +23,18 @@ from learner.types import Scores, TokenBatch, UpdatePlan, joined
 class Steering:
     """The controls of a run on one rank. Every rank holds the same, is shown the same and decides the same.
 
-    gather  from one rank's share of the scores to those of all ranks
+    gather   from one rank's share of the scores to those of all ranks
+    spent_s  what the decisions about the updates of this rollout batch have taken, forward passes included
     """
 
     controls: Controls
     clip: ClipConfig
     gather: Callable[[Scores], list[Scores]]
+    spent_s: float = 0.0
 
     def open(self, batch: TokenBatch, step: int) -> TokenBatch:
         """Begin rollout batch `step` (from 0): its entropy is observed, and its advantages are shaped."""
+        self.spent_s = 0.0
         if batch.advantages is None:
             raise ValueError("the batch has no advantages yet")
         if batch.old_entropies is None:
@@ -46,6 +50,7 @@ class Steering:
 
         The first update of a batch finds the policy as it was when the batch was scored, so it is not scored again.
         """
+        began = time.perf_counter()
         plans: list[TokenPlan] = []
         tally = Tally()
         if self.controls.has(UPDATE):
@@ -60,6 +65,7 @@ class Steering:
         if self.controls.has(ROLLOUT):
             self._decide(ROLLOUT, batch, plan, _old(batch), plans, tally)
         index = _index(batch, plan)
+        self.spent_s += time.perf_counter() - began
         return Steered(self, batch, plan, composed(plans), index, tally if rank == 0 else Tally())
 
     def _decide(

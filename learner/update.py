@@ -11,6 +11,7 @@ from learner.metrics import Tally
 from learner.objective import token_losses
 from learner.pass_tokens import PassTokens
 from learner.policy import Policy
+from learner.probe import Probe
 from learner.steering import Steered, Steering
 from learner.types import Scores, TokenBatch, UpdatePlan, joined
 
@@ -23,6 +24,7 @@ def apply_updates(
     batch: TokenBatch,
     updates: list[UpdatePlan],
     rank: int,
+    probe: Probe | None = None,
 ) -> tuple[Tally, Scores]:
     """Apply every plan in order; all ranks run this with the same batch and plans.
 
@@ -32,12 +34,17 @@ def apply_updates(
     if batch.old_logprobs is None and len(updates) > 1:
         raise ValueError("the batch has to be scored before it can be trained on more than once")
     tally, first = Tally(), None
+    probed = probe.open(policy, batch, updates, rank) if probe else None
     for number, plan in enumerate(updates):
         steered = steering.begin(policy, batch, plan, rank, is_first=number == 0)
         sums, scores = _apply(model, policy, objective, steered, batch, plan, rank)
         tally.add(sums)
         tally.add(steered.tally)
         first = first or scores
+        if probed:
+            probed.after(plan)
+    if probed:
+        tally.add(probed.tally())
     return tally, first or Scores(np.zeros(0, np.int64), *np.zeros((2, 0), np.float32))
 
 

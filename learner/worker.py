@@ -8,7 +8,7 @@ import numpy as np
 
 from entropy.config import EntropyConfig
 from learner.accounting import ModelShape, RankProfile, peak_flops
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.config import LearnerConfig, ObjectiveConfig, ProbeConfig
 from learner.metrics import Tally
 from learner.network import use_reachable_interface
 from learner.types import Passes, Scores, TokenBatch, UpdatePlan
@@ -33,6 +33,7 @@ class LearnerWorker:
         config: LearnerConfig,
         objective: ObjectiveConfig,
         entropy: EntropyConfig,
+        probe: ProbeConfig,
         total_steps: int,
         model_path: str,
         dtype: str,
@@ -52,6 +53,7 @@ class LearnerWorker:
         from learner.head_support import check_model
         from learner.planning import PassLimits
         from learner.policy import Policy
+        from learner.probe import Probe
         from learner.steering import Steering, gather_objects
 
         if device == "cpu" and config.attention != "sdpa":
@@ -61,10 +63,11 @@ class LearnerWorker:
         join_group(self.rank, self.ranks, master, device, config.deadline_s)
         self.model = DeepSpeedModel(config, model_path, dtype, trust_remote_code, seed)
         check_model(self.model.model)
-        limits = PassLimits(config.tokens_per_microbatch, config.row_tokens if config.packing else 0)
+        limits = PassLimits.of(config)
         self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
         self._objective = objective
         self._steering = Steering(make_controls(entropy, seed, total_steps), objective.clip, gather_objects)
+        self._probe = Probe(probe, seed, limits) if probe.states else None
         name = torch.cuda.get_device_name() if device == "cuda" else device
         return RankProfile(
             ModelShape.of(self.model.model.config), peak_flops(name, dtype), config.lora_rank is not None
@@ -89,8 +92,9 @@ class LearnerWorker:
 
         batch = self._steering.open(batch, step)
         tally, scores = apply_updates(
-            self.model, self.policy, self._objective, self._steering, batch, updates, self.rank
+            self.model, self.policy, self._objective, self._steering, batch, updates, self.rank, self._probe
         )
+        tally.maximum("speed/controls_seconds", self._steering.spent_s)
         tally.maximum("memory/learner_peak_bytes", peak_memory_bytes())
         return tally, scores
 

@@ -1,7 +1,8 @@
 """What runs inside a verifier child: one verification at a time, on the main thread, until it is killed.
 
 Protects from: endless loops, in Python or in C (the parent kills at the deadline), exits and segmentation faults (the
-parent sees the end of the process), memory (a limit on data), a parent that died (the kernel kills the child), Ctrl-C.
+parent sees the end of the process), memory (a limit on data), a parent that died (the kernel kills the child), Ctrl-C,
+what a verification leaves behind (`reward.hygiene`).
 Does not protect from: code that means harm. A child has the rights and the network of its user.
 """
 
@@ -12,7 +13,9 @@ import resource
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from reward.hygiene import CleanState, data_bytes
 from reward.types import BadReference, FailureKind, Verdict, VerificationRequest, Verifier
 from reward.wire import Channel, Closed
 
@@ -22,15 +25,41 @@ MAX_DETAIL = 500  # characters of an exception's text
 _PR_SET_PDEATHSIG = 1
 
 
+class NoReport(ValueError):
+    """A child wrote something else than the report it owed."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a child sends after each verification.
+
+    index  place of the request in its batch
+    spent  why this child should judge no more, "" where it may
+    """
+
+    index: int
+    verdict: Verdict
+    spent: str
+
+
 def encode(message: VerificationRequest | Verdict) -> bytes:
     """JSON of a request or a verdict. Raises `TypeError` or `ValueError` for values JSON does not have."""
     return json.dumps(vars(message)).encode()
 
 
-def decode_verdict(payload: bytes) -> Verdict:
-    fields = json.loads(payload)
-    failure = fields.pop("failure")
-    return Verdict(failure=None if failure is None else FailureKind(failure), **fields)
+def encode_report(report: Report) -> bytes:
+    return json.dumps(vars(report) | {"verdict": vars(report.verdict)}).encode()
+
+
+def decode_report(payload: bytes) -> Report:
+    """Raises `NoReport` for what `encode_report` did not write."""
+    try:
+        fields = json.loads(payload)
+        verdict = fields.pop("verdict")
+        failure = verdict.pop("failure")
+        return Report(verdict=Verdict(failure=None if failure is None else FailureKind(failure), **verdict), **fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise NoReport(f"{payload[:80]!r}") from error
 
 
 def confine(parent_pid: int, memory_bytes: int) -> None:
@@ -40,27 +69,29 @@ def confine(parent_pid: int, memory_bytes: int) -> None:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with open("/proc/self/statm") as statm:
-        held_bytes = int(statm.read().split()[5]) * resource.getpagesize()
-    limit = held_bytes + memory_bytes
+    limit = data_bytes() + memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def serve(channel: Channel, verifiers: Mapping[str, Verifier]) -> None:
-    """Answers batches of requests until the far end closes, or until memory ran out once.
+def serve(channel: Channel, verifiers: Mapping[str, Verifier], growth_bytes: int) -> None:
+    """Answers batches of requests until the far end closes, or until a verification has left something behind.
 
-    In: a JSON list of requests. Out: `STARTED`, then one verdict for each, in order and as soon as it is there, so that
+    In: a JSON list of requests. Out: `STARTED`, then one report for each, in order and as soon as it is there, so that
     the arrival of one tells the parent when the next was started.
     """
+    clean = CleanState(growth_bytes)
     while True:
         try:
             requests = json.loads(channel.receive(deadline=None))
             channel.send(STARTED, deadline=None)
-            for request in requests:
+            for index, request in enumerate(requests):
                 verdict = judge(VerificationRequest(**request), verifiers)
-                channel.send(encode(verdict), deadline=None)
-                if verdict.failure is FailureKind.MEMORY:
-                    return  # whatever the verifier left behind is not worth a second try
+                clean.restore()
+                # After memory ran out, whatever the verifier left behind is not worth a second try.
+                spent = "memory ran out" if verdict.failure is FailureKind.MEMORY else clean.leftovers()
+                channel.send(encode_report(Report(index, verdict, spent)), deadline=None)
+                if spent:
+                    return
         except Closed:
             return
 
@@ -87,6 +118,8 @@ def judge(request: VerificationRequest, verifiers: Mapping[str, Verifier]) -> Ve
         )
     except MemoryError:
         return Verdict.failed(FailureKind.MEMORY, "the verifier ran into reward.memory_mb", elapsed())
+    except TimeoutError as error:  # of a verifier that keeps a limit of its own
+        return Verdict.failed(FailureKind.TIMEOUT, str(error)[:MAX_DETAIL], elapsed())
     except BadReference as error:
         return Verdict.failed(FailureKind.BAD_REFERENCE, str(error)[:MAX_DETAIL], elapsed())
     except Exception as error:  # noqa: BLE001 -- any other exception is the verifier's, and is counted as such

@@ -6,6 +6,7 @@ it Ray, in every child. As the parent of all children this process also keeps th
 are reaped, and kills them when its own client is gone.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -24,6 +25,8 @@ from reward.verifiers import UnknownVerifier, VerifierImportError, load
 from reward.wire import Channel
 
 CONTROL_TIMEOUT_S = 10.0  # a fork or a kill takes milliseconds
+PATIENCE_S = 0.5  # between the end of a child's connection and the end of the child
+POLL_S = 0.002
 
 
 class ForkServerDied(RuntimeError):
@@ -41,8 +44,18 @@ class ForkedChild:
 class ForkServer:
     """The client's side. Thread-safe."""
 
-    def __init__(self, verifiers: Collection[str], settings: Mapping[str, Any], memory_mb: int, start_timeout_s: float):
+    def __init__(
+        self,
+        verifiers: Collection[str],
+        settings: Mapping[str, Any],
+        memory_mb: int,
+        growth_mb: int,
+        start_timeout_s: float,
+    ):
         """Starts the process and waits until it has loaded `verifiers` with their `settings`.
+
+        memory_mb  beyond what it starts with, a child may use so much in one verification
+        growth_mb  and may keep so much after it
 
         Raises `VerifierImportError` where one cannot be loaded, and `ForkServerDied`.
         """
@@ -53,6 +66,7 @@ class ForkServer:
             "verifiers": sorted(verifiers),
             "settings": settings,
             "memory_bytes": memory_mb << 20,
+            "growth_bytes": growth_mb << 20,
             "start_timeout_s": start_timeout_s,
         }
         search_path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
@@ -62,13 +76,16 @@ class ForkServer:
             [sys.executable, "-m", "reward.fork_server", json.dumps(arguments)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=2,  # what verifiers print is for a person; our own standard output may hold data
+            process_group=0,  # Ctrl-C in a terminal is for us to act on
             env={**os.environ, **single_threaded, "PYTHONPATH": search_path},
         )
         theirs.close()
         self._control = Channel(ours)
         try:
             problem = self._receive(time.monotonic() + start_timeout_s)["problem"]
-        except ForkServerDied:
+        except BaseException:
+            self._process.kill()  # while it imports it would not hear that the connection is closed
             self.close()
             raise
         if problem:
@@ -82,13 +99,16 @@ class ForkServer:
             reply = self._ask({"do": "fork"}, theirs.fileno())
         return ForkedChild(reply["pid"], Channel(ours))
 
-    def kill(self, child: ForkedChild) -> int:
-        """Kills a child with its process group and returns how it ended: its exit code, or minus the signal.
+    def kill(self, child: ForkedChild) -> None:
+        """Kills a child with its process group. Raises `ForkServerDied`."""
+        self._end(child, 0.0)
 
-        A child that had ended by itself keeps its own code. Raises `ForkServerDied`.
+    def bury(self, child: ForkedChild) -> int | None:
+        """How a child ended whose connection did: its exit code, or minus the signal; None where it went on running.
+
+        Kills its process group in any case. Raises `ForkServerDied`.
         """
-        child.channel.close()
-        return self._ask({"do": "kill", "pid": child.pid})["exit_code"]
+        return self._end(child, PATIENCE_S)
 
     def close(self) -> None:
         """Ends the process and every child of it."""
@@ -98,6 +118,10 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(CONTROL_TIMEOUT_S)
+
+    def _end(self, child: ForkedChild, patience_s: float) -> int | None:
+        child.channel.close()
+        return self._ask({"do": "end", "pid": child.pid, "patience_s": patience_s})["exit_code"]
 
     def _ask(self, message: dict, descriptor: int | None = None) -> dict:
         with self._lock:
@@ -138,21 +162,21 @@ def main(arguments: dict) -> None:
         while (received := socket.recv_fds(control.sock, 4096, 1))[0]:
             request = json.loads(received[0])
             if request["do"] == "fork":
-                pid = _fork(control, received[1][0], verifiers, arguments["memory_bytes"])
+                pid = _fork(control, received[1][0], verifiers, arguments)
                 children.add(pid)
-                reply = {"pid": pid}
+                reply: dict[str, int | None] = {"pid": pid}
             else:
                 children.remove(request["pid"])
-                reply = {"exit_code": _kill(request["pid"])}
+                reply = {"exit_code": _end(request["pid"], request["patience_s"])}
             control.send(json.dumps(reply).encode(), deadline=None)
     except ConnectionError:
         pass  # the client died between a question and its answer
     finally:
         for pid in children:
-            _kill(pid)
+            _end(pid, 0.0)
 
 
-def _fork(control: Channel, descriptor: int, verifiers: dict, memory_bytes: int) -> int:
+def _fork(control: Channel, descriptor: int, verifiers: dict, arguments: dict) -> int:
     parent_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -160,8 +184,8 @@ def _fork(control: Channel, descriptor: int, verifiers: dict, memory_bytes: int)
         try:
             control.sock.close()  # only this copy: shutting the connection down would cut the server off
             os.setpgid(0, 0)
-            confine(parent_pid, memory_bytes)
-            serve(Channel(socket.socket(fileno=descriptor)), verifiers)
+            confine(parent_pid, arguments["memory_bytes"])
+            serve(Channel(socket.socket(fileno=descriptor)), verifiers, arguments["growth_bytes"])
             code = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -173,11 +197,17 @@ def _fork(control: Channel, descriptor: int, verifiers: dict, memory_bytes: int)
     return pid
 
 
-def _kill(pid: int) -> int:
-    # Not reaped yet, so the id still belongs to this child even if it has ended.
-    os.killpg(pid, signal.SIGKILL)
+def _end(pid: int, patience_s: float) -> int | None:
+    """Kills the process group of a child; its exit code where it ended by itself within `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    # WNOWAIT: until it is reaped, its id cannot belong to another process.
+    while not (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    with contextlib.suppress(ProcessLookupError):  # it may have left its group
+        os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 if __name__ == "__main__":

@@ -1,30 +1,55 @@
 """The pool of Ray workers that judge responses, seen from the driver.
 
-A worker that dies is replaced, and its requests are issued once more; the second time they become failures of kind
-`crash`. Ray must be running. `verify` blocks, and may be called from several threads at once.
+Workers are given a few requests at a time, so that a step of any size fills neither the object store nor a worker. A
+worker that dies is replaced, and its requests are issued once more, one by one; the second time they become failures of
+kind `crash`. Ray must be running. `verify` blocks, and may be called from several threads at once.
 """
 
+import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 
 from reward.config import RewardConfig
 from reward.fork_server import ForkServerDied
-from reward.keeper import Keeper
+from reward.keeper import MAX_BATCH, Keeper
 from reward.types import FailureKind, Verdict, VerificationRequest
 from reward.verifiers import UnknownVerifier, VerifierImportError, check_names
 
 START_TIMEOUT_S = 120.0  # of an actor: its process, the libraries of the verifiers, the first children
 GRACE_S = 10.0  # beyond the deadline that a worker keeps by itself
 ATTEMPTS = 2
+CALLS_PER_WORKER = 2  # of one `verify`: one at work, and the next, so that no worker waits for the driver
+ROUNDS_PER_CALL = 4  # batches for each child in one call; requests travel in calls, so this bounds what is copied
 
-_WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied)
+_WORKER_LOST = (RayActorError, OutOfMemoryError, ForkServerDied, GetTimeoutError)
+
+
+def shares(count: int, workers: int, longest: int) -> list[list[int]]:
+    """Indices of `count` requests dealt out like cards, so that the samples of one slow prompt are spread.
+
+    An equal number of shares for each worker, none longer than `longest`; empty ones are left out.
+    """
+    number = workers * math.ceil(count / (longest * workers))
+    return [list(range(first, count, number)) for first in range(min(number, count))]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Requests that a worker has been given, by their indices; `queued_s` is how long they waited for that."""
+
+    worker: Any
+    indices: Sequence[int]
+    attempt: int
+    queued_s: float
 
 
 class RewardWorker:
@@ -51,6 +76,8 @@ class RewardWorker:
                 config.children_per_worker,
                 config.timeout_s,
                 config.memory_mb,
+                config.recycle_after,
+                config.recycle_growth_mb,
                 START_TIMEOUT_S,
             )
         except VerifierImportError as error:  # a constructor that raises would reach the driver as a dead actor
@@ -123,33 +150,42 @@ class RewardPool:
             raise UnknownVerifier(f"this reward pool was made for {made_for}, not for {name!r}")
         if not self._is_ready:
             self.wait_ready()
-        deadline = time.monotonic() + self._config.deadline_s
+        began = time.monotonic()
+        deadline = began + self._config.deadline_s
         verdicts: list[Verdict | None] = [None] * len(requests)
-        open_indices = list(range(len(requests)))
-        loss = ""
-        for _ in range(ATTEMPTS):
-            lost: list[int] = []
-            for worker, indices, reference in self._submit(requests, open_indices, deadline):
+        longest = ROUNDS_PER_CALL * MAX_BATCH * self._config.children_per_worker
+        pending = deque((share, 1) for share in shares(len(requests), self._config.workers, longest))
+        running: dict[ray.ObjectRef, _Call] = {}
+        while pending or running:
+            while pending and (worker := self._free_worker(running.values(), pending[0][1])) is not None:
+                indices, attempt = pending.popleft()
+                now = time.monotonic()
+                reference = worker.verify.remote([requests[i] for i in indices], max(0.0, deadline - now))
+                running[reference] = _Call(worker, indices, attempt, queued_s=now - began)
+            remaining_s = max(0.0, deadline - time.monotonic())
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=remaining_s + GRACE_S)
+            if not ended:
+                for worker in {call.worker for call in running.values()}:
+                    self._replace(worker)
+                break
+            for reference in ended:
+                call = running.pop(reference)
                 try:
-                    remaining = max(0.0, deadline - time.monotonic())
-                    found = ray.get(reference, timeout=remaining + GRACE_S)
-                except GetTimeoutError:
-                    self._replace(worker)
-                    late = Verdict.failed(
-                        FailureKind.TIMEOUT, "the reward worker did not answer within reward.deadline_s", 0.0
-                    )
-                    found = [late] * len(indices)
+                    found = ray.get(reference, timeout=GRACE_S)
                 except _WORKER_LOST as error:
-                    self._replace(worker)
+                    self._replace(call.worker)
                     loss = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-                    lost += indices
-                    continue
-                for i, verdict in zip(indices, found, strict=True):
-                    verdicts[i] = verdict
-            open_indices = sorted(lost)
-        for i in open_indices:
-            verdicts[i] = Verdict.failed(FailureKind.CRASH, f"the reward worker was lost twice ({loss})", 0.0)
-        return cast(list[Verdict], verdicts)
+                    if call.attempt < ATTEMPTS:
+                        # One by one, so that a request that ends its worker takes no other with it.
+                        pending.extendleft(([i], call.attempt + 1) for i in call.indices)
+                        continue
+                    crash = Verdict.failed(FailureKind.CRASH, f"the reward worker was lost twice ({loss})", 0.0)
+                    found = [crash] * len(call.indices)
+                for i, verdict in zip(call.indices, found, strict=True):
+                    verdicts[i] = replace(verdict, queued_s=verdict.queued_s + call.queued_s)
+        late = Verdict.failed(FailureKind.TIMEOUT, "the reward worker did not answer within reward.deadline_s", 0.0)
+        late = replace(late, queued_s=time.monotonic() - began)
+        return [late if verdict is None else verdict for verdict in verdicts]
 
     def close(self) -> None:
         """Ends the actors and their children."""
@@ -166,19 +202,20 @@ class RewardPool:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _submit(self, requests: Sequence[VerificationRequest], indices: list[int], deadline: float) -> list[tuple]:
-        """Deals `indices` out to the workers like cards, so that the samples of one slow prompt are spread."""
+    def _free_worker(self, running: Iterable[_Call], attempt: int) -> Any | None:
+        """The worker with the fewest calls of these, None where none may have another; a second attempt is made by a
+        worker that has nothing else to lose."""
         with self._lock:
-            first, self._turn = self._turn, self._turn + 1
-            workers = list(self._workers)
+            self._turn += 1
+            first = self._turn % max(1, len(self._workers))
+            workers = self._workers[first:] + self._workers[:first]
         if not workers:
             raise RuntimeError("this reward pool is closed")
-        calls = []
-        for k, worker in enumerate(workers[(first + k) % len(workers)] for k in range(len(workers))):
-            if share := indices[k :: len(workers)]:
-                remaining = max(0.0, deadline - time.monotonic())
-                calls.append((worker, share, worker.verify.remote([requests[i] for i in share], remaining)))
-        return calls
+        load = Counter[Any]()
+        for call in running:
+            load[call.worker] += 1 if call.attempt == 1 else CALLS_PER_WORKER
+        least = min(workers, key=lambda worker: load[worker])
+        return least if load[least] < (CALLS_PER_WORKER if attempt == 1 else 1) else None
 
     def _start_worker(self, index: int):
         on_start = partial(self._on_start, index) if self._on_start else None

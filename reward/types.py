@@ -71,11 +71,12 @@ Verifier = Callable[[VerificationRequest], Judgement]
 class Verdict:
     """A score, or a failure with its kind; exactly one of the two is None.
 
-    score    in [0, 1]
-    answer   what was read out of the response; None where no answer was found in it
-    rule     which extraction rule found the answer ("" where none did)
-    detail   one sentence for a person, "" where there is nothing to say
-    seconds  time from the start of execution (not of queueing) to the verdict
+    score     in [0, 1]
+    answer    what was read out of the response; None where no answer was found in it
+    rule      which extraction rule found the answer ("" where none did)
+    detail    one sentence for a person, "" where there is nothing to say
+    seconds   time from the start of execution (not of queueing) to the verdict
+    queued_s time before that, since the request was handed over
     """
 
     score: float | None
@@ -84,6 +85,7 @@ class Verdict:
     rule: str
     detail: str
     seconds: float
+    queued_s: float = 0.0  # whoever holds the queue adds it
 
     def __post_init__(self):
         if (self.score is None) == (self.failure is None):

@@ -10,17 +10,22 @@ import time
 
 _LENGTH = struct.Struct("!I")
 _CHUNK_BYTES = 1 << 16
+MAX_BYTES = 256 << 20  # of a message; far beyond any response
 
 
 class Closed(ConnectionError):
     """The far end is gone."""
 
 
+class Overlong(ConnectionError):
+    """The far end announced a message of more than `MAX_BYTES`, so what it wrote was none."""
+
+
 class Channel:
     """One end of a socket pair.
 
     `deadline` is a time of `time.monotonic()`; None waits until a message or the end of the far process, which is
-    for the side that has nothing to do without the other. Raises `TimeoutError` and `Closed`.
+    for the side that has nothing to do without the other. Raises `TimeoutError`, `Closed` and `Overlong`.
     """
 
     def __init__(self, sock: socket.socket):
@@ -37,6 +42,8 @@ class Channel:
     def receive(self, deadline: float | None) -> bytes:
         self._fill(_LENGTH.size, deadline)
         (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_BYTES:
+            raise Overlong(f"a message of {length} bytes was announced")
         end = _LENGTH.size + length
         self._fill(end, deadline)
         payload = bytes(self._buffer[_LENGTH.size : end])

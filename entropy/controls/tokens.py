@@ -15,8 +15,15 @@ from entropy.tokens import UpdateTokens
 RAND_POS_CLIP, HIGH_ENTROPY = 3, 4
 
 
-def _keeping(name: str, kept: np.ndarray) -> Decision:
-    metrics = {f"{name}/dropped_share": (float(np.count_nonzero(~kept)), float(kept.size))}
+def _keeping(name: str, kept: np.ndarray, tokens: UpdateTokens) -> Decision:
+    dropped = int(np.count_nonzero(~kept))
+    metrics = {
+        f"{name}/dropped_share": (float(dropped), float(kept.size)),
+        f"{name}/dropped_negative_share": (float(np.count_nonzero(tokens.advantages[~kept] < 0)), float(dropped)),
+    }
+    # Controls that look at advantages alone are not shown log-probabilities where nothing else needs them.
+    if np.isfinite(tokens.logprobs).all():
+        metrics[f"{name}/dropped_logprob_mean"] = (float(tokens.logprobs[~kept].sum()), float(dropped))
     if kept.all():
         return Decision(TokenPlan(), metrics)
     return Decision(TokenPlan(weight=torch.from_numpy(kept.astype(np.float32))), metrics)
@@ -30,7 +37,7 @@ class SignOnly(Plain):
 
     def plan(self, tokens: UpdateTokens) -> Decision:
         kept = tokens.advantages >= 0 if self._keep == "positive" else tokens.advantages <= 0
-        return _keeping("sign_only", kept)
+        return _keeping("sign_only", kept, tokens)
 
 
 class _Chosen(Plain):
@@ -57,7 +64,7 @@ class RandPosClip(_Chosen):
         kept = np.ones(tokens.size, bool)
         count = self._quota.take(tokens.size)
         kept[draw(tokens.advantages > 0, count, tokens.keys(self._seed, RAND_POS_CLIP))] = False
-        return _keeping("rand_pos_clip", kept)
+        return _keeping("rand_pos_clip", kept, tokens)
 
 
 class HighEntropy(_Chosen):
@@ -76,7 +83,7 @@ class HighEntropy(_Chosen):
         kept = np.zeros(tokens.size, bool)
         everyone, count = np.ones(tokens.size, bool), self._quota.take(tokens.size)
         kept[largest(tokens.entropies, everyone, count, tokens.keys(self._seed, HIGH_ENTROPY))] = True
-        return _keeping("high_entropy", kept)
+        return _keeping("high_entropy", kept, tokens)
 
 
 class EntropyAdvantage(Plain):

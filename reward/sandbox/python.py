@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "USER": "sandbox",
     "PYTHONUTF8": "1",
     "PYTHONHASHSEED": "0",  # the order of sets must not decide a verdict
+    "MALLOC_ARENA_MAX": "1",  # each would reserve 64 MiB of the address space that is limited
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

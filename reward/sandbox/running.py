@@ -6,6 +6,7 @@ import marshal
 import os
 import select
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,7 @@ class Running:
                 request = {
                     **vars(limits),
                     **settings,
+                    "temporary": tempfile.gettempdir(),
                     "argv": list(program.argv),
                     "files": dict(program.files),
                     "pass_fds": list(program.pass_fds),

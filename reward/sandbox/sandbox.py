@@ -61,7 +61,7 @@ class Sandbox:
 
     def sentence(self) -> str:
         """For the start-up lines of a run: which isolation is active, and what it leaves open."""
-        return f"Programs run {self.isolation.name.lower()} ({_OPEN[self.isolation]})."
+        return f"On this machine programs run {self.isolation.name.lower()} ({_OPEN[self.isolation]})."
 
     def python_argv(self, *arguments: str) -> tuple[str, ...]:
         """The command for the Python inside. Neither the scratch folder nor `package_paths` are on its `sys.path`

@@ -14,9 +14,13 @@ from typing import Any
 from reward.types import Verifier
 
 REGISTRY: dict[str, str] = {
+    "countdown": "reward.verifiers.countdown:make",
+    "instructions": "reward.verifiers.instructions:make",
     "code": "reward.verifiers.code:make",
     "math": "reward.verifiers.math:make",
     "reasoning_gym": "reward.verifiers.reasoning_gym:make",
+    "remote": "reward.verifiers.remote:make",
+    "think_answer": "reward.verifiers.think_answer:make",
 }
 
 

@@ -11,23 +11,27 @@ Rule = tuple[str, Callable[[str], str | None]]  # its name, and what it reads ou
 
 MAX_PHRASE = 200  # characters; a longer line after "####" or "the answer is" is prose, not an answer
 
+MIN_ECHO = 40  # characters of a prompt's line; a shorter one may be said again in good faith
+
+_MARKS = (r"\boxed", r"\fbox", "####", "<answer>", "answer is", "answer:")
+
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?|\.\d+"
 
-_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASH_ANSWER = re.compile(rf"[-+]?[$€£]?(?:{NUMBER})\s?(?:%|[A-Za-z ]*)\.?|[\\$].+")
-_ANSWER_IS = re.compile(r"\banswer\s+is\b\s*:?", re.IGNORECASE)
+_ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|(?:\*\*)?:)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|\n")
 _LAST_NUMBER = re.compile(rf"(?:(?<![\w)])[-\u2212])?(?:{NUMBER})")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Inside of the `\boxed{...}` that closes last, braces balanced; an unclosed one is passed over."""
+    r"""Inside of the `\boxed{...}` that closes last, braces balanced; an unclosed or empty one is passed over."""
     opened: list[int | None] = []
     found = None
     for token in _BRACES.finditer(text):
         if token.group() == "}":
             start = opened.pop() if opened else None
-            if start is not None:
+            if start is not None and text[start : token.start()].strip():
                 found = text[start : token.start()]
         elif token.group() == "{":
             opened.append(None)
@@ -55,7 +59,7 @@ def hash_line(text: str) -> str | None:
 
 
 def answer_is(text: str) -> str | None:
-    """What follows the last "answer is", up to the end of the sentence."""
+    """What follows the last "answer is" or "answer:", up to the end of the sentence."""
     start = -1
     for match in _ANSWER_IS.finditer(text):
         start = match.end()
@@ -72,13 +76,27 @@ def last_number(text: str) -> str | None:
     return found
 
 
-MATH_RULES = (
-    ("boxed", last_boxed),
-    ("hash", hash_line),
-    ("answer_tag", last_tag),
-    ("the_answer_is", answer_is),
-    ("last_number", last_number),
-)
+MATH_RULES: dict[str, Callable[[str], str | None]] = {
+    "boxed": last_boxed,
+    "hash": hash_line,
+    "answer_tag": last_tag,
+    "the_answer_is": answer_is,
+    "last_number": last_number,
+}
+
+
+def without_echo(response: str, prompt: str) -> str:
+    r"""`response` without the prompt and without the prompt's instruction lines, where it repeats them word by word.
+
+    An example in the instructions ("write \boxed{42} if it is 42") is then not an answer. Lines shorter than
+    `MIN_ECHO` are left: the "#### 18" of a worked example may be the answer here too.
+    """
+    if prompt.strip() and prompt.strip() in response:
+        response = response.replace(prompt.strip(), "")
+    for line in {line.strip() for line in prompt.splitlines() if any(mark in line for mark in _MARKS)}:
+        if len(line) >= MIN_ECHO and line in response:
+            response = response.replace(line, "")
+    return response
 
 
 def first_found(text: str, rules: Sequence[Rule]) -> tuple[str, str] | None:

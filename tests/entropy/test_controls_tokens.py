@@ -28,9 +28,18 @@ NOBODY = tokens_of([], [], [])
 
 @pytest.mark.parametrize(("keep", "expected"), [("positive", [1, 1, 0]), ("negative", [0, 1, 1])])
 def test_one_sign_and_zero_stay(keep, expected):
-    decision = SignOnly(SignOnlyConfig(keep)).plan(tokens_of([-1, -1, -1], [0.5, 0.0, -0.5]))
+    decision = SignOnly(SignOnlyConfig(keep)).plan(tokens_of([-1, -2, -4], [0.5, 0.0, -0.5]))
     assert decision.plan.weight.tolist() == expected
-    assert decision.metrics == {"sign_only/dropped_share": (1, 3)}
+    assert decision.metrics == {
+        "sign_only/dropped_share": (1, 3),
+        "sign_only/dropped_negative_share": (expected[0], 1),
+        "sign_only/dropped_logprob_mean": (-4 if keep == "positive" else -1, 1),
+    }
+
+
+def test_log_probabilities_that_were_not_computed_are_not_reported():
+    unknown = tokens_of([np.nan, np.nan], [1.0, -1.0])
+    assert "sign_only/dropped_logprob_mean" not in SignOnly(SignOnlyConfig("negative")).plan(unknown).metrics
 
 
 def test_rand_pos_clip_drops_a_share_of_all_from_those_with_positive_advantage():

@@ -8,6 +8,7 @@ import pytest
 from launch.batch import NothingToTrain, Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import compose
 from learner.advantages import GroupKinds
+from reward.composition import Reward
 from reward.policy import OutcomeCounts
 from reward.types import FailureKind
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
@@ -44,21 +45,21 @@ SAMPLES = Sample.of_groups(
         ],
         [response("b", [15, 16], [-5.0, -6.0], finish=FinishReason.LENGTH)],
     ],
-    [None, 1.0, 0.0, 0.5],
+    [None, Reward(1.0, {}), Reward(0.0, {}), Reward(0.5, {})],
 )
 BATCH = build_batch(SAMPLES, train_on_truncated=True)
 TRAINABLE = add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CONFIG.reference)
 
 
 def test_samples_are_numbered_by_prompt():
-    assert [(s.prompt.uid, s.group, s.reward) for s in SAMPLES] == [
+    assert [(s.prompt.uid, s.group, s.reward and s.reward.score) for s in SAMPLES] == [
         ("a", 0, None),
         ("a", 0, 1.0),
         ("a", 0, 0.0),
         ("b", 1, 0.5),
     ]
     with pytest.raises(ValueError, match="zip"):
-        Sample.of_groups(PROMPTS, [[response("a", [1], [0.0])], []], [1.0, 0.0])
+        Sample.of_groups(PROMPTS, [[response("a", [1], [0.0])], []], [None, None])
 
 
 def test_the_batch_is_flat_and_leaves_out_what_has_no_score():
@@ -89,6 +90,22 @@ def test_truncated_responses_may_be_left_out_of_the_loss_but_not_of_their_group(
     trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, CONFIG.reference)
     np.testing.assert_array_equal(trainable.advantages, TRAINABLE.advantages)
     assert token_metrics(batch, batch.behaviour_logprobs, np.zeros(6, np.float32))["tokens/trained"] == 4
+
+
+def test_terms_change_advantages_and_leave_right_and_wrong_alone():
+    """Two right responses of different length: what tells them apart is the charge, and both stay right."""
+    rewards = [None, Reward(1.0, {"overlong": -0.25}), Reward(1.0, {"overlong": 0.0}), Reward(0.5, {"overlong": -1.0})]
+    samples = [replace(s, reward=reward) for s, reward in zip(SAMPLES, rewards, strict=True)]
+    trainable = add_advantages(samples, BATCH, CONFIG.algorithm, CONFIG.reference)
+    np.testing.assert_array_equal(trainable.advantages, np.array([np.nan, -0.125, 0.125, 0], np.float32))
+    assert trainable.kinds == GroupKinds(mixed=0, all_right=1, all_wrong=0, all_equal=0, too_small=1)
+    counts = OutcomeCounts(correct=2, wrong=1, unparsable=0, failures={FailureKind.TIMEOUT: 1})
+    row = sample_metrics(samples, counts, trainable)
+    assert row["reward/accuracy"] == pytest.approx(2 / 3)
+    assert row["reward/mean"] == pytest.approx((0.75 + 1.0 - 0.5) / 3)
+    assert row["groups/all_correct"] == 0.5
+    assert row["response/length_correct_mean"] == 2.0  # of 1 and 3 tokens
+    assert row["response/length_wrong_mean"] == 2.0
 
 
 def test_divergence_from_the_reference_is_charged_to_the_score():

@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 from launch import laboratory_corpus
-from launch.config import CONF, ConfigError, RunConfig, compose
+from launch.config import CONF, ConfigError, RunConfig
 from launch.misspelt import FORMER
 from launch.optional import without_none
 from launch.prepare import evaluation_sources, training_sources
+from reward.config import RewardConfig
 from rollout.config import SourceConfig
+from tests.composed import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text())
@@ -65,7 +67,21 @@ def test_option_and_base_have_one_default_for_every_setting(group, option):
     shared = settings_of(base) if base.exists() else {}
     # data/math500 and its like have no source to train on but the one that their defaults name.
     sources = {"train"} if group == "data" and "train" not in values else set()
+    if group == "reward":  # its sections are groups of their own
+        sources = {name for name in field_names(RewardConfig) if (CONF / group / name).is_dir()}
     assert disjoint_union(values, shared, sources) == field_names(get_type_hints(RunConfig)[group])
+
+
+REWARD_SECTIONS = sorted(file.relative_to(CONF / "reward") for file in (CONF / "reward").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("file", REWARD_SECTIONS, ids=str)
+def test_a_preset_of_a_verifier_has_a_default_for_every_setting(file):
+    section, preset = file.parent.name, file.stem
+    kind = get_type_hints(RewardConfig)[section]
+    values = settings_of(CONF / "reward" / file)
+    assert set(values) == field_names(kind)
+    assert getattr(compose([f"reward/{section}={preset}"]).reward, section) == kind(**values)
 
 
 def test_every_section_of_entropy_is_off_by_default():
@@ -153,7 +169,9 @@ def dataclasses_within(kind):
 
 def test_dataclasses_are_frozen_and_hold_no_defaults():
     kinds = set(dataclasses_within(RunConfig))
-    assert len(kinds) == 26
+    assert len(kinds) == 30
+    assert len(kinds) == 27
+    assert len(kinds) == 28
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
@@ -512,3 +530,9 @@ def test_one_folder_for_a_whole_sweep_is_refused(tmp_path):
     done = application(tmp_path, "--multirun", "seed=1,2", "output.folder=here")
     assert done.stderr == "output.folder is the folder of one run; for a sweep give hydra.sweep.dir=...\n"
     assert done.returncode == 2
+
+
+def test_the_points_of_a_sweep_over_experiments_share_one_folder():
+    """Hydra resolves it anew for every point, so it may hold no setting of a point."""
+    folder = yaml.safe_load((CONF / "train.yaml").read_text())["hydra"]["sweep"]["dir"]
+    assert set(re.findall(r"\$\{(\w+):?", folder)) == {"output_root", "now"}

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from launch.config import CONF, RunConfig, compose
+from launch.config import CONF, RunConfig
 from launch.entry import hydra_entry
 from launch.run_folder import RunFolder, summarize
 from launch.validate import raise_if_any
+from tests.composed import compose
 
 PAGE = (CONF.parent / "docs" / "configuration.md").read_text()
 COMMANDS = re.findall(r"^(?:\$ )?(python -m launch\.train.*)$", PAGE, re.MULTILINE)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.prepare import prepare, prepare_evaluation
 from rollout.sources import _READERS
+from tests.composed import compose
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
 COMMANDS = [block.replace("\\\n", " ").strip() for block in re.findall(r"```\n(.*?)```", DOCS, re.DOTALL)]

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import yaml
 
-from launch.config import ASSETS, compose
+from launch.config import ASSETS
 from launch.defaults import PATH, flat_defaults
+from tests.composed import compose
 
 FLAT = yaml.safe_load(PATH.read_text())
 

@@ -32,7 +32,7 @@ def trained(tmp_path_factory, ray_session) -> Path:
     """One run with 2 learner ranks and 2 engines, weight decay 0."""
     folder = tmp_path_factory.mktemp("trained")
     config = ["rollout.engines=2", "learner.ranks=2", "learner.weight_decay=0.0", "evaluation.every=0"]
-    run(folder, f"steps={STEPS}", "evaluation.samples_per_prompt=8", *config)
+    run(folder, f"steps={STEPS}", "evaluation.samples_per_prompt=8", "alarms.entropy_collapse=0.97", *config)
     return folder
 
 
@@ -111,6 +111,33 @@ def test_metrics_agree_with_the_rollouts_they_summarise(trained):
         entropies = np.concatenate([record["entropies"] for record in records])
         assert row["entropy/token_mean"] == pytest.approx(entropies.mean(), rel=1e-5)
         assert row["tokens/trained"] == entropies.size == sum(len(record["token_ids"]) for record in records)
+
+
+def test_what_updates_do_to_entropy_is_predicted_and_observed(trained):
+    rows = read_metrics(trained)[1:]
+    for row in rows:
+        assert 50 < row["dynamics/probe_states"] <= 256
+        assert row["dynamics/lemma1_agreement"] > 0.9
+        assert row["dynamics/lemma1_missed_share"] < 0.2
+        for name in ("theorem1", "theorem2"):
+            assert -1 <= row[f"dynamics/{name}_agreement"] <= 1
+            assert np.isfinite(row[f"dynamics/entropy_change_{name}"])
+        assert row["covariance/quantile_0.01"] < row["covariance/mean"] < row["covariance/top_0.02"]
+    # The sum over the probe's updates is the fall from rollout to rollout, up to which states are visited.
+    observed = sum(4 * row["dynamics/entropy_change_observed"] for row in rows[:-1])
+    fall = rows[-1]["entropy/token_mean"] - rows[0]["entropy/token_mean"]
+    assert observed < 0.3 * fall < 0
+
+
+def test_a_fall_of_entropy_is_said_once_and_is_in_the_metrics(trained):
+    rows = read_metrics(trained)[1:]
+    first = rows[0]["entropy/token_mean"]
+    expected = [int(row["entropy/token_mean"] < 0.97 * first) for row in rows]
+    assert [row["alarms/entropy_collapse"] for row in rows] == expected
+    alarms = [json.loads(line) for line in (trained / "alarms.jsonl").read_text().splitlines()]
+    begins = [step for step, pair in enumerate(zip([0, *expected], expected, strict=False), 1) if pair == (0, 1)]
+    assert [alarm["step"] for alarm in alarms] == begins
+    assert alarms[0]["sentence"].startswith(f"entropy fell from {first:.3g} to ")
 
 
 def test_advantages_are_relative_to_their_group(trained):

@@ -8,10 +8,11 @@ import pytest
 
 from entropy.config import EntropyConfig
 from entropy.controls import REGISTRY
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.entropy_table import PATH, options, page
 from launch.optional import without_none
 from launch.validate import check
+from tests.composed import compose
 
 README = PATH.read_text()
 
@@ -26,7 +27,7 @@ def test_the_registry_has_every_section_in_its_order():
 
 def test_every_control_has_an_option_and_a_page_and_nothing_else_has():
     assert all(options().values())
-    assert {file.stem for file in PATH.parent.glob("*.md")} == {*REGISTRY, "README"}
+    assert {file.stem for file in PATH.parent.glob("*.md")} == {*REGISTRY, "README", "dynamics"}
 
 
 @pytest.mark.parametrize("name", REGISTRY)

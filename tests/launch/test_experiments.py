@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import CONF, RunConfig, compose
+from launch.config import CONF, RunConfig
 from launch.validate import check
+from tests.composed import compose
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 OPEN, PPO, FREE = (1.0, 1.0), (0.2, 0.2), (None, None)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
-from launch.config import CONF, ModelConfig, compose
+from launch.config import CONF, ModelConfig
 from launch.model_folder import model_folder, problems
+from tests.composed import compose
 
 NAME = "Qwen/Qwen2.5-0.5B"
 MODEL = ModelConfig("mine", None, NAME, "bfloat16", 4096, False)

@@ -19,6 +19,7 @@ NOT_READERS = (
     "validate_data.py",
     "validate_entropy.py",
     "validate_method.py",
+    "validate_reward.py",
     "misspelt.py",
 )
 # Read by other settings, as ${...} in conf/.

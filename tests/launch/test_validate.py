@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from launch import laboratory
-from launch.config import ConfigError, RunConfig, compose
+from launch.config import ConfigError, RunConfig
 from launch.limits import BOUNDS, CHOICES
 from launch.ray_job import JOB_MARK
 from launch.validate import Implied, check, implied, raise_if_any, sentences
+from tests.composed import compose
 
 
 def changed(config, setting: str, value):

@@ -6,10 +6,11 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from entropy.config import EntropyConfig
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.optional import without_none
 from launch.validate import check
 from launch.validate_entropy import BOUNDS, CHOICES, entropy_problems
+from tests.composed import compose
 
 OPTIONS = sorted(file.stem for file in (CONF / "entropy").glob("*.yaml") if file.stem != "base")
 SECTIONS = {
@@ -156,6 +157,11 @@ def test_a_band_without_an_upper_end():
             "entropy=clip_cov entropy.clip_cov.bounds=quantile",
             "entropy.clip_cov.low = 1.0 and entropy.clip_cov.high = 5.0 have to be from 0 to 1 with "
             "entropy.clip_cov.bounds = quantile.",
+        ),
+        (
+            "entropy=clip_cov entropy.clip_cov.scope=rollout entropy.clip_cov.score=first_order",
+            "entropy.clip_cov.score = first_order needs the distributions of the current policy, and "
+            "entropy.clip_cov.scope = rollout makes no pass to find them; take scope=update, or score=covariance.",
         ),
         (
             "entropy=kl_cov entropy.kl_cov.scope=microbatch entropy.kl_cov.score=first_order",

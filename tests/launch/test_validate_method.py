@@ -2,8 +2,9 @@
 
 import pytest
 
-from launch.config import CONF, compose
+from launch.config import CONF
 from launch.validate_method import method_problems
+from tests.composed import compose
 
 
 def problems(*overrides: str) -> list[str]:
@@ -72,6 +73,16 @@ def under(setting: str, owner: str) -> str:
             "algorithm=pass_at_k reference=reward",
             "reference.place = reward makes partial scores, and algorithm.estimator = pass_at_k takes 0 and 1 only; "
             "use reference=loss or another algorithm.",
+        ),
+        (
+            "algorithm=reinforce reference=reward",
+            "reference.place = reward makes partial scores, and algorithm.estimator = reinforce takes 0 and 1 only; "
+            "use reference=loss or another algorithm.",
+        ),
+        (
+            "algorithm=reinforce algorithm.normalise=group",
+            "algorithm.normalise = group does not go with algorithm.estimator = reinforce, whose advantages are 1 and "
+            "-1 as they are; give none.",
         ),
         (
             "algorithm=reinforce_pp_baseline algorithm.normalise=none",

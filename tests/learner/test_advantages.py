@@ -14,6 +14,7 @@ from learner.advantages import GroupKinds, RewardsNotBinary, group_advantages
 GRPO = replace(compose([]).algorithm, std_epsilon=0.0)
 DR_GRPO = replace(GRPO, normalise="none")
 RLOO = replace(DR_GRPO, estimator="rloo")
+REINFORCE = compose(["algorithm=reinforce"]).algorithm
 REINFORCE_PP = replace(GRPO, estimator="reinforce_pp", normalise="batch")
 BASELINE = replace(GRPO, estimator="reinforce_pp_baseline", normalise="batch")
 LITE = replace(GRPO, normalise="batch")
@@ -26,6 +27,7 @@ ALL = {
     "reinforce_pp_baseline": BASELINE,
     "lite": LITE,
     "pass_at_2": PASS_AT_2,
+    "reinforce": replace(DR_GRPO, estimator="reinforce"),
     "rloo_batch": replace(RLOO, normalise="batch"),
 }
 NAN = np.nan
@@ -54,6 +56,16 @@ def test_rloo_compares_with_the_others():
     # 1 against the mean 0 of the three others; 0 against their mean 1/3. The member without a score is none of them.
     advantages, _ = of([1, 0, 0, NAN, 0], [0, 0, 0, 0, 0], RLOO)
     np.testing.assert_allclose(advantages, [1, -1 / 3, -1 / 3, NAN, -1 / 3], rtol=1e-6)
+
+
+def test_reinforce_is_one_or_minus_one_whatever_the_group():
+    # A group of one, one all right, one all wrong and one mixed, of which one has no score.
+    rewards, groups = [1, 1, 1, 0, 0, 1, NAN, 0], [0, 1, 1, 2, 2, 3, 3, 3]
+    advantages, kinds = of(rewards, groups, REINFORCE)
+    np.testing.assert_array_equal(advantages, [1, 1, 1, -1, -1, 1, NAN, -1])
+    assert kinds == GroupKinds(mixed=1, all_right=1, all_wrong=1, all_equal=0, too_small=1)
+    with pytest.raises(RewardsNotBinary, match=r"reinforce counts right responses, but a reward is 0.5"):
+        of([1, 0.5], [0, 0], REINFORCE)
 
 
 def test_reinforce_pp_compares_with_the_batch():
@@ -139,7 +151,7 @@ def test_groups_are_independent_and_may_be_interleaved():
 def test_the_order_of_samples_changes_no_digit(config):
     rng = np.random.default_rng(0)
     rewards, groups = rng.choice([0.0, 1.0, NAN], 300), rng.integers(0, 40, 300)
-    if config.estimator != "pass_at_k":
+    if config.estimator not in ("pass_at_k", "reinforce"):
         rewards = rewards * rng.choice([0.1, 0.7, 1.0], 300)
     order = rng.permutation(300)
     advantages, kinds = group_advantages(rewards, groups, config)

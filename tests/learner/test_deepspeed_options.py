@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from launch.config import ASSETS, compose
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.config import LearnerConfig, ObjectiveConfig, ProbeConfig
 from learner.group import LearnerGroup
+from learner.planning import PassLimits, plan_passes
+from learner.types import TokenBatch, UpdatePlan
 
 MODEL = ASSETS / "laboratory" / "96"
 TOKENS = np.random.default_rng(0).integers(0, 100, (8, 24))
@@ -33,7 +35,7 @@ def group(config, ray_session) -> Iterator[LearnerGroup]:
     run = compose(["output.folder=unused", "learner.ranks=2", "off_policy=updates1"])
     objective = ObjectiveConfig(run.algorithm, run.clip, run.reference, run.correction)
     group = LearnerGroup(
-        run.learner, objective, run.entropy, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
+        run.learner, objective, run.entropy, run.probe, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
     )
     try:
         ray.get(group.begin_start(str(MODEL), "float32", False, 1.0), timeout=180)
@@ -145,6 +147,61 @@ def test_adapters_through_deepspeed(group, config, stage, tmp_path):
         wanted = merged(input_ids=torch.from_numpy(TOKENS), use_cache=False).logits
     for logits in everywhere(group, scores):
         torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("stage", "lora"), [(0, None), (1, 4), (2, None), (3, None), (3, 4)])
+def test_the_probe_changes_no_bit_of_the_weights(group, config, stage, lora):
+    """At every stage, with adapters, with fewer responses than ranks, over several updates of one optimiser."""
+
+    def trained_weights(worker, batch, plans, probe) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Weights, and the figures of this rank, after the updates of a batch."""
+        from learner.planning import PassLimits
+        from learner.policy import Policy
+        from learner.probe import Probe
+
+        limits = PassLimits(256, 64)
+        worker.policy = Policy(worker.model, 1.0, 64, limits)
+        worker._probe = Probe(probe, 0, limits) if probe else None
+        tally, _ = worker.update(batch, plans, 0)
+        buckets = worker.model.full_parameters(1 << 20)
+        return {spec.name: tensor.numpy().copy() for bucket in buckets for spec, tensor in bucket}, tally.values()
+
+    batch = replace(probed_batch(), old_logprobs=np.full(8 * 16, -4.0, np.float32))
+    plans = [
+        UpdatePlan(plan_passes(batch.lengths, samples, 2, PassLimits(256, 64)), samples, RATE, number)
+        for number, samples in enumerate((np.arange(4), np.arange(4, 8), np.arange(8)))
+    ]
+    settings = replace(config, zero_stage=stage, lora_rank=lora, lora_alpha=lora and 8.0)
+    found = []
+    for probe in (None, ProbeConfig(10, 1), ProbeConfig(100, 8)):
+        rebuild(group, settings)
+        found.append(everywhere(group, trained_weights, batch, plans, probe))
+    without, *probed = found
+    shipped = load_file(MODEL / "model.safetensors")
+    assert any(not np.array_equal(value, shipped[name].numpy()) for name, value in without[0][0].items())
+    for ranks in probed:
+        for (weights, figures), (expected, _) in zip(ranks, without, strict=True):
+            assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+            assert "speed/probe_seconds" in figures
+    assert sum(figures.get("dynamics/entropy_change_observed", 0) != 0 for _, figures in probed[0]) == 1
+
+
+def probed_batch() -> TokenBatch:
+    """Eight samples of 24 tokens, 8 of them the prompt's."""
+    return TokenBatch(
+        tokens=TOKENS.reshape(-1).astype(np.int32),
+        lengths=np.full(8, 24, np.int32),
+        prompt_lengths=np.full(8, 8, np.int32),
+        groups=np.zeros(8, np.int32),
+        sample_keys=np.arange(8, dtype=np.uint64),
+        behaviour_logprobs=np.zeros(8 * 16, np.float32),
+        mask=np.ones(8 * 16, bool),
+        versions=np.zeros(8 * 16, np.int32),
+        advantages=np.repeat(np.linspace(-1, 1, 8), 16).astype(np.float32),
+        old_logprobs=None,
+        old_entropies=None,
+        reference_logprobs=None,
+    )
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from entropy.dynamics import observed_change, predicted_change, sampled_policy_gradient_change
 from launch.config import ASSETS, RunConfig, compose
 from learner.config import ObjectiveConfig
 from learner.group import LearnerFailed, LearnerGroup
@@ -75,6 +77,9 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
             "learner.epsilon=0.1",
             "learner.schedule=linear",
             f"learner.max_grad_norm={max_grad_norm}",
+            # The probe is to see every trained token.
+            "probe.states=1000",
+            "probe.responses=100",
         ]
     )
 
@@ -83,7 +88,15 @@ def settings(layout: Layout, max_grad_norm: float) -> RunConfig:
 def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[LearnerGroup]:
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     group = LearnerGroup(
-        config.learner, objective, config.entropy, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+        config.learner,
+        objective,
+        config.entropy,
+        config.probe,
+        config.off_policy,
+        config.seed,
+        config.steps,
+        device="cpu",
+        threads=1,
     )
     try:
         ray.get(group.begin_start(str(model), dtype, False, TEMPERATURE), timeout=180)
@@ -221,6 +234,7 @@ class Expected:
     sequences: list[np.ndarray]
     at_temperature_1: list[np.ndarray]
     norms: list[float]
+    dynamics: dict[str, float]
     before: dict[str, torch.Tensor]
     after: dict[str, torch.Tensor]
 
@@ -243,17 +257,62 @@ def expect(folder: Path) -> Expected:
     with torch.no_grad():
         at_temperature_1 = [reference.score(s, 1, 1.0)[0].numpy() for s in sequences]
     # 4 steps of 2 updates: the linear schedule goes down by an eighth each. A batch of one group is one update.
-    norms = [
-        reference.update(batch, parts[0], learning_rate=LEARNING_RATE),
-        reference.update(batch, parts[1], learning_rate=LEARNING_RATE * 7 / 8),
+    rates = [LEARNING_RATE, LEARNING_RATE * 7 / 8]
+    norms, seen = [], [distributions(reference, batch)]
+    for part, rate in zip(parts, rates, strict=True):
+        norms.append(reference.update(batch, part, learning_rate=rate))
+        seen.append(distributions(reference, batch))
+    norms += [
         reference.update(batch, LONELY, learning_rate=LEARNING_RATE * 6 / 8),
         reference.update(replace(batch, old_logprobs=None), UNSCORED, learning_rate=LEARNING_RATE * 4 / 8),
     ]
     assert min(norms[:2]) < 0.9 * bound
     assert max(norms[:2]) > 1.1 * bound
     return Expected(
-        folder, batch, bound, logprobs, entropies, sequences, at_temperature_1, norms, before, reference.parameters()
+        folder,
+        batch,
+        bound,
+        logprobs,
+        entropies,
+        sequences,
+        at_temperature_1,
+        norms,
+        changes(batch, seen, rates),
+        before,
+        reference.parameters(),
     )
+
+
+def distributions(reference: Reference, batch: TokenBatch) -> torch.Tensor:
+    """Tempered logits [trained tokens, vocabulary] that each was drawn from."""
+    found = []
+    for start, length, prompt in zip(batch.offsets[:-1], batch.lengths, batch.prompt_lengths, strict=True):
+        sequence = torch.from_numpy(batch.tokens[start : start + length].astype(np.int64))
+        with torch.no_grad():
+            logits = reference.model(input_ids=sequence[None], use_cache=False).logits[0].double() / TEMPERATURE
+        found.append(logits[prompt - 1 : -1])
+    return torch.cat(found)[torch.from_numpy(batch.mask)]
+
+
+def changes(batch: TokenBatch, seen: list[torch.Tensor], rates: list[float]) -> dict[str, float]:
+    """What the probe should find of the updates between what was `seen`."""
+    places = zip(batch.offsets[:-1], batch.prompt_lengths, batch.lengths, strict=True)
+    drawn = np.concatenate([batch.tokens[start + prompt : start + length] for start, prompt, length in places])
+    chosen = torch.from_numpy(drawn.astype(np.int64)[batch.mask])
+    advantages = torch.from_numpy(batch.advantages[batch.mask]).double()
+    pairs = list(pairwise(seen))
+    observed = torch.cat([observed_change(*pair) for pair in pairs])
+    predicted = torch.cat([predicted_change(*pair) for pair in pairs])
+    theorem = [sampled_policy_gradient_change(z, chosen, advantages, r) for z, r in zip(seen, rates, strict=False)]
+    assert observed.abs().max() > 1e-4
+    return {
+        "entropy_change_observed": float(observed.mean()),
+        "entropy_change_lemma1": float(predicted.mean()),
+        "entropy_change_theorem1": float(torch.cat(theorem).mean()),
+        "lemma1_agreement": float(torch.corrcoef(torch.stack([observed, predicted]))[0, 1]),
+        "theorem1_agreement": float(torch.corrcoef(torch.stack([observed, torch.cat(theorem)]))[0, 1]),
+        "probe_states": float(chosen.numel()),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +364,8 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         metrics = group.update(batch, step=0).metrics
         assert metrics["policy/grad_norm"] == pytest.approx(np.mean(truth.norms[:2]), rel=1e-4)
         assert metrics["policy/learning_rate"] == pytest.approx(LEARNING_RATE * 15 / 16)
+        for name, value in truth.dynamics.items():
+            assert metrics[f"dynamics/{name}"] == pytest.approx(value, rel=2e-3, abs=1e-7), name
 
         assert 0.5 < metrics["learner/padding_efficiency"] <= 1
         assert metrics["memory/learner_peak_bytes"] > 1e8

@@ -71,3 +71,27 @@ def test_effective_share_by_hand():
     tally.effective_share("one_of_four", 5.0, 25.0, 4)  # weights 5, 0, 0, 0
     tally.effective_share("none", 0.0, 0.0, 4)
     assert tally.values() == {"equal": pytest.approx(1.0), "one_of_four": 0.25}
+
+
+@given(numbers, st.lists(st.integers(0, 20), max_size=5))
+def test_correlation_of_any_split_is_that_of_all_pairs(values, cuts):
+    x = np.array(values)
+    y = x**2 + np.arange(x.size)
+    tally = Tally()
+    for pair in zip(np.split(x, sorted(cuts)), np.split(y, sorted(cuts)), strict=True):
+        part = Tally()
+        part.correlation("r", *pair)
+        tally.add(part)
+    spread = x.std() > 1e-3 * (1 + np.abs(x).max()) and y.std() > 1e-3 * (1 + np.abs(y).max())
+    if spread:
+        assert tally.values()["r"] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
+
+
+def test_a_correlation_with_what_does_not_vary_is_left_out():
+    tally = Tally()
+    tally.correlation("none", np.zeros(0), np.zeros(0))
+    tally.correlation("one", np.array([2.0]), np.array([3.0]))
+    tally.correlation("constant", np.full(5, 0.1), np.arange(5.0))
+    tally.correlation("still", np.arange(5.0), np.zeros(5))
+    tally.correlation("opposite", np.arange(5.0), -np.arange(5.0))
+    assert tally.values() == {"opposite": pytest.approx(-1.0)}

@@ -140,6 +140,29 @@ def test_sequences_are_scored_at_temperature_1_in_their_order(row_tokens):
         np.testing.assert_allclose(got, logprobs[:-1].gather(-1, tokens[1:, None])[:, 0].numpy(), atol=ROUNDING)
 
 
+@pytest.mark.parametrize("rows", LAYOUTS.values(), ids=LAYOUTS)
+def test_distributions_of_some_tokens_are_those_of_the_samples_alone(rows):
+    states = np.array([0, 3, 4, 17, 18, BATCH.mask.size - 1])
+    index, logits = policy_of(Model()).distributions(BATCH, rows, states)
+    inside = BATCH.response_index(np.concatenate(rows))
+    assert index.tolist() == [i for i in inside if i in states]
+    assert logits.dtype == torch.float64
+    assert not logits.requires_grad
+    plain = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float64)
+    for place, row in zip(index, logits, strict=True):
+        sample = int(np.searchsorted(BATCH.response_offsets, place, side="right")) - 1
+        end = BATCH.offsets[sample] + PROMPTS[sample] + place - BATCH.response_offsets[sample]
+        prefix = torch.from_numpy(BATCH.tokens[BATCH.offsets[sample] : end].astype(np.int64))
+        with torch.no_grad():
+            wanted = plain(input_ids=prefix[None]).logits[0, -1] / TEMPERATURE
+        torch.testing.assert_close(row, wanted, rtol=0, atol=20 * ROUNDING)
+
+
+def test_a_pass_without_samples_has_no_distributions():
+    index, logits = policy_of(Model()).distributions(BATCH, (), np.arange(5))
+    assert (index.size, tuple(logits.shape)) == (0, (0, 640))
+
+
 def test_scores_of_all_passes(one_by_one):
     passes = plan_passes(LENGTHS, np.arange(6), 1, PassLimits(24, 12))[0]
     assert len(passes) > 2

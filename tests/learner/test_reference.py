@@ -106,7 +106,15 @@ def test_its_scores_are_those_of_a_plain_process_and_enter_the_gradient(referenc
 
     objective = ObjectiveConfig(CONFIG.algorithm, CONFIG.clip, CONFIG.reference, CONFIG.correction)
     learner = LearnerGroup(
-        CONFIG.learner, objective, CONFIG.entropy, CONFIG.off_policy, 0, total_steps=1, device="cpu", threads=1
+        CONFIG.learner,
+        objective,
+        CONFIG.entropy,
+        CONFIG.probe,
+        CONFIG.off_policy,
+        0,
+        total_steps=1,
+        device="cpu",
+        threads=1,
     )
     try:
         ray.get(learner.begin_start(str(START), "float32", False, TEMPERATURE), timeout=180)

@@ -91,6 +91,7 @@ def main(folder: Path) -> None:
             config.learner,
             objective,
             config.entropy,
+            config.probe,
             UPDATES,
             str(MODEL),
             "float32",
@@ -102,7 +103,7 @@ def main(folder: Path) -> None:
             False,
         )
         samples = np.arange(batch.lengths.size)
-        limits = PassLimits(config.learner.tokens_per_microbatch, config.learner.row_tokens)
+        limits = PassLimits.of(config.learner)
         plan = UpdatePlan(plan_passes(batch.lengths, samples, 1, limits), samples, case.learning_rate, 0)
         batch = scored(worker, config, batch, plan)
         metrics = [worker.update(batch, [plan], number)[0].values() for number in range(UPDATES)]

@@ -15,7 +15,7 @@ def request_for():
     """Builds a request; `name` is a registered verifier or a function of `faulty_verifiers`."""
 
     def build(name, response="", gold=None):
-        verifier = name if name in ("math", "reasoning_gym") else f"faulty_verifiers:{name}"
+        verifier = name if name in ("instructions", "math", "reasoning_gym") else f"faulty_verifiers:{name}"
         return VerificationRequest(verifier=verifier, prompt="", response=response, gold=gold, metadata={})
 
     return build

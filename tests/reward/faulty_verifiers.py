@@ -105,3 +105,112 @@ def spawn_grandchild(request):
     sleeper = subprocess.Popen(["sleep", "60"])
     Path(request.gold).write_text(str(sleeper.pid))
     sleeper.wait()
+
+
+kept = []
+
+
+def keep_memory(request):
+    """Under the limit of a single verification; the second time it would not be."""
+    kept.append(bytearray(80 << 20))
+    return whoami(request)
+
+
+def keep_file(request):
+    kept.append(open("/dev/null"))  # noqa: SIM115
+    return whoami(request)
+
+
+def keep_thread(request):
+    import threading
+
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    return whoami(request)
+
+
+def keep_process(request):
+    import subprocess
+
+    kept.append(subprocess.Popen(["sleep", "60"]))
+    return Judgement(1.0, f"{os.getpid()} {kept[-1].pid}")
+
+
+def whoami(request):
+    return Judgement(1.0, str(os.getpid()))
+
+
+def babble(request):
+    print("garbage" * 1000)
+    os.write(1, b'{"verdict": {"score": 1.0}}\n')
+    return Judgement(0.5, "babbled")
+
+
+def _connection():
+    """The descriptor of the socket to whoever asked: the only one above the standard streams."""
+    return next(fd for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}"))
+
+
+def hang_up(request):
+    os.close(_connection())
+    time.sleep(60)
+
+
+def hang_up_and_return(request):
+    os.close(_connection())
+    return Judgement(1.0, "unheard")
+
+
+def shout(request):
+    """What is no length and no JSON."""
+    os.write(_connection(), b"\x00\x00\x00\x05hello")
+    return Judgement(1.0, "")
+
+
+def boast(request):
+    """A length of 4 GiB."""
+    os.write(_connection(), b"\xff\xff\xff\xff")
+    time.sleep(60)
+
+
+def forge(request):
+    """A report of its own before the real one, which would then answer the next request."""
+    import json
+    import struct
+
+    verdict = {"score": 1.0, "failure": None, "answer": "forged", "rule": "", "detail": "", "seconds": 0.0}
+    report = json.dumps({"index": 0, "verdict": verdict, "spent": ""}).encode()
+    os.write(_connection(), struct.pack("!I", len(report)) + report)
+    return Judgement(0.0, "honest")
+
+
+def desert(request):
+    """Leaves the process group that its killer aims at."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    time.sleep(60)
+
+
+def disturb(request):
+    """What can be put back, and an alarm that would kill whoever is judged next."""
+    import random
+
+    os.chdir("/")
+    sys.setrecursionlimit(100)
+    random.seed(7)
+    sys.stdout = None
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return Judgement(1.0, "")
+
+
+def state(request):
+    import random
+
+    time.sleep(0.1)
+    return Judgement(1.0, f"{os.getcwd()} {sys.getrecursionlimit()} {sys.stdout is None} {random.random()}")
+
+
+def kill_server_on_kill(request):
+    if request.response == "kill":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return echo(request)

@@ -12,6 +12,8 @@ from reward.verifiers.extraction import MATH_RULES, first_found, last_boxed, las
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed {7}", "7"),
         (r"\boxed{5}, no: \boxed{7}", "7"),
+        (r"\boxed{5} in \boxed{ }", "5"),
+        (r"\fbox{5}", "5"),
         (r"\boxed{5} and then \boxed{7", "5"),
         (r"} } \boxed{7}", "7"),
         (r"{ \boxed{7}", "7"),
@@ -53,6 +55,7 @@ def test_last_tag(text, found):
         ("the answer is 6. <answer>7</answer> 9", ("7", "answer_tag")),
         ("The final answer is: **6**. I am sure, 9", ("6", "the_answer_is")),
         ("The answer is 0.5", ("0.5", "the_answer_is")),
+        ("**Answer:** 12\nfor 3", ("12", "the_answer_is")),
         ("first 3, then 9.", ("9", "last_number")),
         ("16 - 3 = 13, or 5-3", ("3", "last_number")),
         ("it falls to -3", ("-3", "last_number")),
@@ -65,7 +68,7 @@ def test_last_tag(text, found):
     ],
 )
 def test_the_rules_go_in_order(text, found):
-    assert first_found(text, MATH_RULES) == found
+    assert first_found(text, list(MATH_RULES.items())) == found
 
 
 @pytest.mark.parametrize(
@@ -87,5 +90,5 @@ def test_the_rules_go_in_order(text, found):
 def test_a_megabyte_takes_linear_time(text):
     """A rule that is quadratic in the text would need hours here."""
     began = time.process_time()
-    first_found(text, MATH_RULES)
+    first_found(text, list(MATH_RULES.items()))
     assert time.process_time() - began < 5.0

@@ -1,5 +1,6 @@
 """One attack per test: what a verifier may do to its child, and that the next request is judged all the same."""
 
+import math
 import os
 import signal
 import subprocess
@@ -15,14 +16,15 @@ from reward.fork_server import ForkServerDied
 from reward.keeper import Keeper
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
+from tests.reward.math_settings import SETTINGS
 
 HASTY_S = 1.0
 PATIENT_S = 20.0
 
 
-def make_keeper(names, children=1, timeout_s=PATIENT_S):
+def make_keeper(names, children=1, timeout_s=PATIENT_S, recycle_after=1000):
     verifiers = {"math", *(f"faulty_verifiers:{name}" for name in names.split())}
-    return Keeper(verifiers, {}, children, timeout_s, memory_mb=128, start_timeout_s=60.0)
+    return Keeper(verifiers, SETTINGS, children, timeout_s, 128, recycle_after, 32, start_timeout_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,8 @@ def keeper():
     """For verifiers that end by themselves, soon or late."""
     keeper = make_keeper(
         "echo leave leave_politely segfault killed hoard one_huge_block modest_block stumble no_gold too_good "
-        "not_a_judgement processes"
+        "not_a_judgement processes keep_memory keep_file keep_thread keep_process whoami babble hang_up "
+        "hang_up_and_return shout boast forge disturb state"
     )
     yield keeper
     keeper.close()
@@ -39,7 +42,7 @@ def keeper():
 @pytest.fixture(scope="module")
 def hasty_keeper():
     """For those that never end."""
-    keeper = make_keeper("echo hang hang_in_c nap spawn_grandchild", timeout_s=HASTY_S)
+    keeper = make_keeper("echo hang hang_in_c nap spawn_grandchild desert", timeout_s=HASTY_S)
     yield keeper
     keeper.close()
 
@@ -67,6 +70,10 @@ def is_gone(pid, within_s=5.0):
         ("no_gold", FailureKind.BAD_REFERENCE, "gold is not what it should be"),
         ("too_good", FailureKind.ERROR, "1.5"),
         ("not_a_judgement", FailureKind.ERROR, "AttributeError"),
+        ("hang_up", FailureKind.CRASH, "closed the connection"),
+        ("hang_up_and_return", FailureKind.CRASH, "exit code 1"),
+        ("shout", FailureKind.CRASH, "wrote into the connection of its child: b'hello'"),
+        ("boast", FailureKind.CRASH, "wrote into the connection of its child: a message of 4294967295 bytes"),
     ],
 )
 def test_a_failure_has_its_kind_and_the_others_their_verdicts(keeper, request_for, name, kind, detail):
@@ -79,7 +86,7 @@ def test_a_failure_has_its_kind_and_the_others_their_verdicts(keeper, request_fo
     assert (before.score, after.score, after.answer, after.rule) == (1.0, 0.0, "b", "echo")
 
 
-@pytest.mark.parametrize("name", ["hang", "hang_in_c"])
+@pytest.mark.parametrize("name", ["hang", "hang_in_c", "desert"])
 def test_a_hang_costs_its_timeout_and_little_more(hasty_keeper, request_for, name):
     began = time.monotonic()
     requests = [request_for("echo", "a", "a"), request_for(name), request_for("echo", "b", "a")]
@@ -89,6 +96,87 @@ def test_a_hang_costs_its_timeout_and_little_more(hasty_keeper, request_for, nam
     assert (failed.failure, failed.score) == (FailureKind.TIMEOUT, None)
     assert "reward.timeout_s" in failed.detail
     assert (before.score, after.score) == (1.0, 0.0)
+
+
+def test_a_forged_report_is_not_taken_for_the_next_ones(keeper, request_for):
+    names = ["forge", "echo", "echo", "echo"]
+    verdicts = keeper.verify([request_for(name, "a", "a") for name in names], deadline_s=30.0)
+    # Whoever shares a child with code that lies cannot tell its lie, but nobody else's verdict is moved by it.
+    assert verdicts[1].failure is FailureKind.CRASH
+    assert "the report of request 0 in the place of 1" in verdicts[1].detail
+    assert [(verdict.score, verdict.rule) for verdict in verdicts[2:]] == [(1.0, "echo")] * 2
+    alone = keeper.verify([request_for("forge")], deadline_s=30.0)
+    after = keeper.verify([request_for("echo", "b", "b")], deadline_s=30.0)[0]
+    assert (len(alone), after.answer) == (1, "b")
+
+
+@pytest.mark.parametrize("name", ["keep_memory", "keep_file", "keep_thread", "keep_process"])
+def test_what_cannot_be_put_back_ends_the_child_and_costs_no_verdict(keeper, request_for, name):
+    requests = [request_for("whoami"), request_for(name), request_for(name), request_for("whoami")]
+    verdicts = keeper.verify(requests, deadline_s=30.0)
+    assert [verdict.score for verdict in verdicts] == [1.0] * 4
+    first, second, third, fourth = (int(verdict.answer.split()[0]) for verdict in verdicts)
+    assert first == second
+    assert len({second, third, fourth}) == 3
+    assert all(is_gone(int(pid)) for verdict in verdicts[1:3] for pid in verdict.answer.split())
+
+
+def test_what_can_be_put_back_is(keeper, request_for):
+    names = ["whoami", "state", "disturb", "state", "state", "whoami"]
+    verdicts = keeper.verify([request_for(name) for name in names], deadline_s=30.0)
+    answers = [verdict.answer for verdict in verdicts]
+    assert answers[0] == answers[-1]
+    assert answers[1] == answers[3] == answers[4]
+
+
+def test_a_child_is_replaced_after_so_many_verifications(request_for):
+    keeper = make_keeper("whoami stumble", recycle_after=3)
+    verdicts = keeper.verify([request_for("stumble"), *[request_for("whoami")] * 8], deadline_s=30.0)
+    pids = [verdict.answer for verdict in verdicts[1:]]
+    assert pids[0] == pids[1] != pids[2] == pids[3] == pids[4] != pids[5] == pids[6] == pids[7]
+    assert is_gone(int(pids[0]))
+    keeper.close()
+
+
+def test_the_clock_starts_with_the_execution_and_the_queue_has_its_own(hasty_keeper, request_for):
+    verdicts = hasty_keeper.verify([request_for("nap", "0.4")] * 5, deadline_s=30.0)
+    for place, verdict in enumerate(verdicts):
+        assert 0.4 <= verdict.seconds < HASTY_S
+        assert place * 0.4 <= verdict.queued_s < place * 0.4 + 1.0
+
+
+def test_a_stream_is_taken_no_faster_than_it_is_judged(request_for):
+    keeper = make_keeper("nap", children=2)
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(None)
+            yield request_for("nap", "0.02")
+
+    verdicts = keeper.stream(endless(), math.inf)
+    for _ in range(65):
+        next(verdicts)
+    # Handed out, at work or next at both children, judged meanwhile by the other child, and the round being dealt out.
+    assert 65 < len(taken) <= 65 + 16 * (2 * 2 + 2) + 32
+    keeper.close()
+
+
+def test_a_late_verdict_holds_back_no_more_than_the_window(request_for):
+    keeper = make_keeper("echo nap", children=2)
+    taken = []
+
+    def late_first():
+        for i in range(1000):
+            taken.append(i)
+            yield request_for("nap" if i == 0 else "echo", "1.0" if i == 0 else "x" * 100)
+
+    verdicts = keeper.stream(late_first(), 100 * 200)
+    next(verdicts)
+    # The window, the batch that goes past it, and the round that was being dealt out.
+    assert 200 <= len(taken) <= 200 + 16 + 32
+    assert len(list(verdicts)) == 999
+    keeper.close()
 
 
 def test_the_timeout_is_of_one_verification_and_not_of_its_batch(hasty_keeper, request_for):
@@ -225,7 +313,7 @@ import os, signal, sys, threading, time
 from reward.keeper import Keeper
 from reward.types import VerificationRequest
 names = [f"faulty_verifiers:{name}" for name in ("processes", "hang_in_c")]
-keeper = Keeper(names, {}, 1, 60.0, 128, 60.0)
+keeper = Keeper(names, {}, 1, 60.0, 128, 1000, 32, 60.0)
 ask = lambda name: keeper.verify([VerificationRequest(name, "", "", None, {})], 60.0)
 print(ask(names[0])[0].answer, flush=True)
 threading.Thread(target=ask, args=(names[1],), daemon=True).start()
@@ -248,10 +336,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_verifier_that_cannot_be_loaded_is_named():
     with pytest.raises(VerifierImportError, match=r"no_such_module:f.*ModuleNotFoundError"):
-        Keeper({"no_such_module:f"}, {}, 1, PATIENT_S, 128, 60.0)
+        Keeper({"no_such_module:f"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
     with pytest.raises(VerifierImportError, match=r"faulty_verifiers:absent.*AttributeError"):
-        Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 60.0)
+        Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
     with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are math, reasoning_gym"):
+        Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 1000, 32, 60.0)
+        Keeper({"faulty_verifiers:absent"}, {}, 1, PATIENT_S, 128, 60.0)
+    with pytest.raises(VerifierImportError, match=r"unknown verifier 'mahts'; known are .*math, reasoning_gym"):
         Keeper({"mahts"}, {}, 1, PATIENT_S, 128, 60.0)
 
 
@@ -260,5 +351,5 @@ def test_unknown_names_are_refused_by_name():
 
     check_names(["math", "reasoning_gym", "package.module:callable"])
     for name in ["mahts", "", "module:", ":callable", "a b:c"]:
-        with pytest.raises(UnknownVerifier, match="known are math, reasoning_gym"):
+        with pytest.raises(UnknownVerifier, match="known are .*math, reasoning_gym"):
             check_names([name])

@@ -1,5 +1,6 @@
 """The pool in a real Ray."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,14 +8,18 @@ import psutil
 import pytest
 
 from reward.config import RewardConfig
-from reward.pool import RewardPool
+from reward.pool import RewardPool, shares
 from reward.sandbox import SandboxConfig
+from reward.config import InstructionsConfig, RewardConfig
+from reward.pool import RewardPool
 from reward.types import FailureKind
 from reward.verifiers import UnknownVerifier, VerifierImportError
+from tests.reward.math_settings import LENIENT
 
 NAMES = ["echo", "hang", "leave", "stumble", "processes", "kill_worker", "kill_worker_once"]
 VERIFIERS = {"math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 SANDBOX = SandboxConfig(minimum="confined", packages=False, memory_mb=256, processes=16, file_mb=16, output_kb=64)
+VERIFIERS = {"instructions", "math", *(f"faulty_verifiers:{name}" for name in NAMES)}
 
 
 def config(**changes):
@@ -23,10 +28,14 @@ def config(**changes):
         "children_per_worker": 2,
         "timeout_s": 1.0,
         "memory_mb": 256,
+        "recycle_after": 1000,
+        "recycle_growth_mb": 64,
         "on_failure": "exclude",
         "max_failure_share": 0.5,
         "deadline_s": 30.0,
+        "math": LENIENT,
         "sandbox": SANDBOX,
+        "instructions": InstructionsConfig(mode="strict", score="all"),
     }
     return RewardConfig(**{**settings, **changes})
 
@@ -56,6 +65,37 @@ def test_verdicts_come_in_the_order_of_the_requests(pool, request_for):
     verdicts = pool.verify(requests)
     assert [verdict.answer for verdict in verdicts] == [str(i) for i in range(101)]
     assert [verdict.score for verdict in verdicts] == [1.0 - i % 2 for i in range(101)]
+
+
+def test_a_large_step_goes_in_many_calls(pool, request_for):
+    verdicts = pool.verify([request_for("echo", str(i), str(i)) for i in range(2000)])
+    assert [verdict.answer for verdict in verdicts] == [str(i) for i in range(2000)]
+    assert max(verdict.queued_s for verdict in verdicts) > min(verdict.queued_s for verdict in verdicts) >= 0.0
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (5, [3, 2]), (20, [10, 10]), (21, [6, 5, 5, 5])])
+def test_shares_are_equal_and_no_longer_than_allowed(count, sizes):
+    dealt = shares(count, workers=2, longest=10)
+    assert [len(share) for share in dealt] == sizes
+    assert sorted(i for share in dealt for i in share) == list(range(count))
+    assert all(later - earlier == len(sizes) for share in dealt for earlier, later in itertools.pairwise(share))
+def test_instructions_in_a_worker(pool, request_for):
+    """The libraries behind them load in the fork server, and bad input costs its own verdict at most."""
+    gold = {
+        "instruction_id_list": ["language:response_language", "length_constraints:number_sentences"],
+        "kwargs": [{"language": "en"}, {"num_sentences": 2, "relation": "at least"}],
+    }
+    responses = [
+        "They went there. Nobody should worry.",
+        "[" * 1_000_000,
+        "\x00\ud800" * 9,
+        "",
+        "They went there. Yes.",
+    ]
+    verdicts = pool.verify([request_for("instructions", response, gold) for response in responses])
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    [verdict] = pool.verify([request_for("instructions", "x", {**gold, "kwargs": [{}, {}]})])
+    assert (verdict.score, verdict.failure) == (None, FailureKind.BAD_REFERENCE)
 
 
 def test_few_requests_and_none(pool, request_for):
@@ -91,10 +131,12 @@ def test_a_worker_that_dies_is_replaced_and_asked_again(pool, request_for, tmp_p
 
 
 def test_a_request_that_kills_its_worker_twice_is_a_crash(pool, request_for):
-    verdicts = pool.verify([request_for("echo", "a", "a"), request_for("kill_worker")])
-    assert verdicts[0].score == 1.0
-    assert verdicts[1].failure is FailureKind.CRASH
-    assert "lost twice" in verdicts[1].detail
+    requests = [request_for("echo", "a", "a")] * 12
+    requests[5] = request_for("kill_worker")
+    verdicts = pool.verify(requests)
+    assert "lost twice" in verdicts[5].detail
+    expected = [FailureKind.CRASH if i == 5 else None for i in range(12)]
+    assert [verdict.failure for verdict in verdicts] == expected
     assert pool.verify([request_for("echo", "a", "a")] * 4)[3].score == 1.0
 
 
@@ -120,7 +162,7 @@ def test_close_leaves_no_process(request_for):
 
 
 def test_unknown_verifiers_are_refused_before_anything_starts(pool, request_for):
-    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are math, reasoning_gym"):
+    with pytest.raises(UnknownVerifier, match=r"'mahts'; known are .*math, reasoning_gym"):
         RewardPool(config(), {"mahts"})
     with pytest.raises(UnknownVerifier, match=r"made for .*math, not for 'faulty_verifiers:segfault'"):
         pool.verify([request_for("segfault")])

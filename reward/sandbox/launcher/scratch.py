@@ -3,19 +3,25 @@
 import os
 import tempfile
 
-_MOST_ENTRIES = 10_000
+_BYTES_PER_ENTRY = 4096
 
 
-def make(uid: int | None) -> str:
+def most_entries(most_bytes: int) -> int:
+    """Files and folders in a scratch folder of this size: those without content take space too."""
+    return 1024 + most_bytes // _BYTES_PER_ENTRY
+
+
+def make(parent: str, uid: int | None) -> str:
     """A folder that only `uid` (None: this user) and root can enter."""
-    folder = os.path.realpath(tempfile.mkdtemp(prefix="entrain-sandbox-"))
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="entrain-sandbox-", dir=parent))
     if uid is not None:
         os.chown(folder, uid, uid)
     return folder
 
 
 def is_too_large(folder: str, most_bytes: int) -> bool:
-    """Whether it holds more bytes, or more entries than a program needs, or hides what it holds."""
+    """Whether it holds more bytes or entries, or hides what it holds."""
+    most = most_entries(most_bytes)
     held_bytes = entries = 0
     ahead = [folder]
     while ahead:
@@ -24,7 +30,7 @@ def is_too_large(folder: str, most_bytes: int) -> bool:
                 for entry in listing:
                     entries += 1
                     held_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if held_bytes > most_bytes or entries > _MOST_ENTRIES:
+                    if held_bytes > most_bytes or entries > most:
                         return True
                     if entry.is_dir(follow_symlinks=False):
                         ahead.append(entry.path)

@@ -62,7 +62,10 @@ class Supervisor:
     def run(self) -> tuple[str, int, float]:
         """How the program ended, its exit code or minus its signal, and the seconds it took. Raises `OSError`."""
         kernel.adopt_orphans()
-        folder = _SCRATCH_INSIDE if self._namespaced else scratch.make(self._uid)
+        if self._uid is None and os.geteuid() == 0 and not self._namespaced:
+            raise OSError("this root has no other user to give to a program")
+        parent = self._request["temporary"]
+        folder = _SCRATCH_INSIDE if self._namespaced else scratch.make(parent, self._uid)
         try:
             began = time.monotonic()
             child = self._start(folder)
@@ -85,7 +88,7 @@ class Supervisor:
         if self._namespaced:
             taken = 1  # process 1
             namespaces = kernel.NEW_MOUNTS | kernel.NEW_PIDS | kernel.NEW_NETWORK | kernel.NEW_IPC | kernel.NEW_UTS
-            if not _may_administer():
+            if self._uid is None or not _may_administer():
                 namespaces |= kernel.NEW_USER
                 if self._uid is not None:
                     program.become_nobody(self._uid)
@@ -101,8 +104,7 @@ class Supervisor:
             if namespaces & kernel.NEW_USER:
                 _keep_identity(user, group)
             if self._namespaced:
-                _tie_to(supervisor)
-                self._be_first(folder, taken)
+                self._be_first(folder, taken, supervisor)
             else:
                 self._become_program(folder, taken, supervisor)
 
@@ -112,7 +114,7 @@ class Supervisor:
         os.close(supervisor)
         return child
 
-    def _be_first(self, folder: str, taken: int) -> None:
+    def _be_first(self, folder: str, taken: int, parent: int) -> None:
         """Process 1 of the program's world: builds the world, starts the program in it and waits for its end."""
         request = self._request
         build_view(request["readable"], request["devices"], folder, request["file_bytes"])
@@ -121,6 +123,7 @@ class Supervisor:
             program.become_nobody(self._uid)
         else:
             kernel.drop_capabilities()
+        _tie_to(parent)  # only now: a change of user would undo it
         kernel.hide_memory(True)
         first = os.pidfd_open(os.getpid())
         self._uid = None  # it is ours now
@@ -141,7 +144,7 @@ class Supervisor:
         same_user = self._uid is None
         if self._uid is not None:
             program.become_nobody(self._uid)
-        _tie_to(parent)  # only now: a change of user would undo it
+        _tie_to(parent)
         os.umask(0o077)
         program.write_files(folder, request["files"])
         program.limit(request, taken + request["processes"])
@@ -233,8 +236,11 @@ def _tie_to(parent: int) -> None:
 
 
 def _keep_identity(user: int, group: int) -> None:
-    """In a new user namespace: the same numbers inside as outside."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+    """In a new user namespace: the same numbers inside as outside, but nobody for root, so that no program that is
+    executed gets its rights in there."""
+    inside = (user or _NOBODY, group or _NOBODY)
+    maps = {"uid_map": f"{inside[0]} {user} 1", "gid_map": f"{inside[1]} {group} 1"}
+    for name, text in {"setgroups": "deny", **maps}.items():
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
@@ -245,15 +251,14 @@ def _may_administer() -> bool:
     return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
-def _unused_user() -> int:
-    """A user that no other program has at this time; only "nobody" where this machine has few users to give."""
-    wanted = _UNUSED_USERS + os.getpid()
+def _unused_user() -> int | None:
+    """A user that no other program has at this time; "nobody" in a container with few users; None in one without."""
     with open("/proc/self/uid_map") as lines:
-        for line in lines:
-            first, _, count = map(int, line.split())
-            if first <= wanted < first + count:
-                return wanted
-    return _NOBODY
+        users = [range(int(first), int(first) + int(count)) for first, _, count in map(str.split, lines)]
+    for wanted in (_UNUSED_USERS + os.getpid(), _NOBODY):
+        if any(wanted in several for several in users):
+            return wanted
+    return None
 
 
 def _close_all_but(kept: int) -> None:

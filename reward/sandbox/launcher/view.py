@@ -4,10 +4,10 @@ import os
 
 from . import kernel
 from .kernel import MS_BIND, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+from .scratch import most_entries
 
 _OLD = "/.old"
 _ROOT_BYTES = 1 << 20  # for folders and mount points
-_INODE_BYTES = 4096  # of scratch space per file: files without content fill it too
 
 
 def build_view(readable: list[str], devices: list[str], scratch: str, scratch_bytes: int) -> None:
@@ -26,8 +26,7 @@ def build_view(readable: list[str], devices: list[str], scratch: str, scratch_by
     for path in devices:
         _copy(path, MS_NOSUID)
     os.mkdir(scratch)
-    inodes = 1024 + scratch_bytes // _INODE_BYTES
-    options = f"size={scratch_bytes},nr_inodes={inodes},mode=700"
+    options = f"size={scratch_bytes},nr_inodes={most_entries(scratch_bytes)},mode=700"
     kernel.mount("tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV, options)
     kernel.unmount(_OLD)
     os.rmdir(_OLD)
