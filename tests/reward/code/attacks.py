@@ -91,7 +91,8 @@ ATTACKS = [
     (
         "no assertions",
         "import os, sys\nif 'again' not in sys.argv:\n"
-        "    os.environ['PYTHONOPTIMIZE'] = '2'\n    os.execv(sys.executable, [sys.executable, '-O', *sys.argv, 'again'])\n",
+        "    os.environ['PYTHONOPTIMIZE'] = '2'\n"
+        "    os.execv(sys.executable, [sys.executable, '-O', *sys.argv, 'again'])\n",
         EVERY,
         "",
     ),
@@ -115,7 +116,8 @@ ATTACKS = [
     ),
     (
         "subclasses of plain types",
-        "def made(base):\n    return type(base.__name__, (base,), {'__eq__': lambda s, o: True, '__hash__': lambda s: 0,\n"
+        "def made(base):\n    return type(base.__name__, (base,), {'__eq__': lambda s, o: True,\n"
+        "        '__hash__': lambda s: 0,\n"
         "        '__ne__': lambda s, o: False, '__module__': 'builtins'})\n"
         "def f(n): return {1: made(int)(5), 2: made(list)(), 3: made(float)(1.0)}[n]\n",
         MODULES,
@@ -152,7 +154,7 @@ ATTACKS = [
         "files, as a script",
         SEARCH + "print(hunt(['.', '..', '/tmp', '/dev/shm', '/proc', '/work', '/root', '/var/tmp']))\n",
         ("streams",),
-        "other output",
+        "",
     ),
     (
         "memory of other processes",
@@ -170,7 +172,7 @@ ATTACKS = [
         "forged answers",
         "import os, json\nfor value in (True, {'root': True, 'nodes': []}, {'root': 48611.5, 'nodes': []}):\n"
         "    data = json.dumps(value).encode()\n    for descriptor in range(3, 64):\n        try:\n"
-        "            os.write(descriptor, len(data).to_bytes(4, 'big') + data)\n        except OSError:\n            pass\n"
+        "            os.write(descriptor, len(data).to_bytes(4, 'big') + data)\n        except OSError: pass\n"
         "def f(n): return 0\n",
         MODULES,
         "",
@@ -191,7 +193,7 @@ ATTACKS = [
     (
         "a message without end",
         "import __main__\ndef f(n):\n    import os, time\n    for descriptor in range(3, 64):\n        try:\n"
-        "            os.write(descriptor, b'\\xff\\xff\\xff\\xff' + b'0' * 1000)\n        except OSError:\n            pass\n"
+        "            os.write(descriptor, b'\\xff\\xff\\xff\\xff' + b'0' * 1000)\n        except OSError: pass\n"
         "    time.sleep(60)\n",
         MODULES,
         "",
@@ -201,7 +203,7 @@ ATTACKS = [
     ("answers without end", "def f(n):\n    while True: yield 48611\n", MODULES, ""),
     (
         "helpers redefined",
-        "candidate = check = COUNT = __count_test__ = isclose = math = None\ndef f(n): pass\n",
+        "candidate = check = __count_test__ = isclose = math = None\ndef f(n): pass\n",
         MODULES,
         "",
     ),
@@ -245,7 +247,7 @@ ATTACKS = [
     ("a null byte", "x = '\x00'\n", EVERY, ""),
     ("9**9**9**9", "def f(n): return 9**9**9**9\n", MODULES, "time limit of"),
     (
-        "right output, then a failure",
+        "right, then an error",
         "print({1: '48611', 2: '7 x9-marker'}[int(input())])\n1/0\n",
         ("streams",),
         "exit code 1",

@@ -1,31 +1,22 @@
 import pytest
 
+from launch.config import compose
+from reward.config import RewardConfig
 from reward.verifiers.code import make
 
-SANDBOX = {
-    "minimum": "confined",
-    "packages": True,
-    "memory_mb": 512,
-    "processes": 32,
-    "file_mb": 16,
-    "output_kb": 256,
-}
 
-
-def settings(**code):
-    """Sections of the settings; the times suit a busy machine."""
-    return {
-        "code": {"test_timeout_s": 1.5, "total_timeout_s": 8.0, "scoring": "all", "tolerance": 1e-6, **code},
-        "sandbox": SANDBOX,
-    }
+def reward_config(*overrides: str) -> RewardConfig:
+    """The settings of conf/reward, with times for a busy machine."""
+    times = ("code.test_timeout_s=1.5", "code.total_timeout_s=8", "timeout_s=30", "deadline_s=500")
+    return compose([f"reward.{override}" for override in (*times, *overrides)]).reward
 
 
 @pytest.fixture(scope="session")
 def verifier():
-    return make(settings())
+    return make(reward_config().verifier_settings())
 
 
 @pytest.fixture(scope="session")
 def sharing():
     """Scores are the shares of the tests that pass."""
-    return make(settings(scoring="share"))
+    return make(reward_config("code.scoring=share").verifier_settings())

@@ -5,30 +5,12 @@ import time
 import psutil
 import pytest
 
-from reward.code.config import CodeConfig
-from reward.config import RewardConfig
 from reward.pool import RewardPool
-from reward.sandbox import SandboxConfig
 from reward.types import VerificationRequest
 from tests.reward.code.attacks import CASES, GOLDS, HONEST
-from tests.reward.code.conftest import settings
+from tests.reward.code.conftest import reward_config
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
-
-
-def config():
-    sections = settings(test_timeout_s=1.0, total_timeout_s=6.0)
-    return RewardConfig(
-        workers=1,
-        children_per_worker=2,
-        timeout_s=30.0,
-        memory_mb=1024,
-        on_failure="abort",
-        max_failure_share=0.0,
-        deadline_s=500.0,
-        sandbox=SandboxConfig(**sections["sandbox"]),
-        code=CodeConfig(**sections["code"]),
-    )
 
 
 def test_the_worker_survives_all_attacks_and_honest_programs_pass_among_them():
@@ -39,7 +21,8 @@ def test_the_worker_survives_all_attacks_and_honest_programs_pass_among_them():
         if i % 5 == 0:  # what an attack leaves behind would show in those that follow
             requests.append(VerificationRequest("code", "", f"```python\n{HONEST[shape]}\n```", GOLDS[shape], {}))
             expected.append(1.0)
-    with RewardPool(config(), ["code"]) as pool:
+    config = reward_config("children_per_worker=2", "code.test_timeout_s=1")
+    with RewardPool(config, ["code"]) as pool:
         pool.wait_ready()
         before = {process.pid for process in psutil.process_iter()}
         verdicts = pool.verify(requests)
