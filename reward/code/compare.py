@@ -25,7 +25,7 @@ def same_value(actual: Any, expected: Any, tolerance: float) -> bool:
             if len(ours) != len(theirs):
                 return False
             pending += zip(ours, theirs, strict=True)
-        elif type(ours) is dict and type(theirs) is dict:
+        elif isinstance(ours, dict) and type(theirs) is dict:  # a Counter is one
             by_text = {_key(key): value for key, value in ours.items()}
             if len(by_text) != len(ours) or by_text.keys() != theirs.keys():
                 return False

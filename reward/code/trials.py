@@ -190,6 +190,5 @@ def _reason(error: BaseException, running: Running) -> str:
 
 
 def _end_of(running: Running) -> str:
-    """How a program ended that answers no more. One that only closed its socket goes on, and is killed."""
-    running.kill()
+    """How a program ended that answers no more. One that only closed its socket runs on to its time limit."""
     return ending(running.wait()) or "exit code 0"

@@ -402,3 +402,19 @@ def test_implied_sizes_with_epochs(config):
     assert (sizes.updates_per_rollout, sizes.responses_per_update, sizes.total_updates) == (3, 256, 3)
     assert sentences(sizes)[1].startswith("3 updates per rollout (1 minibatch x 3 epochs), 32 prompts = 256 responses")
     assert sentences(sizes)[2] == "1 step = 3 updates"
+
+
+def test_times_of_programs_fit_into_those_of_a_verdict(file_config):
+    slow = {"reward__code__total_timeout_s": 5.0, "reward__sandbox__memory_mb": 2048}
+    assert errors(file_config, **slow) == []  # no program is judged
+    source = {"data__train": replace(file_config.data.train, verifier="code")}
+    assert errors(file_config, **source) == []
+    assert errors(file_config, **source, **slow) == [
+        "reward.code.total_timeout_s = 5.0 has to be below reward.timeout_s = 5.0, or a slow program is a failure "
+        "instead of a wrong answer.",
+        "reward.sandbox.memory_mb = 2048 is more than reward.memory_mb = 1024 leaves to what a verifier starts.",
+    ]
+    assert errors(file_config, **source, reward__code__test_timeout_s=4.5) == [
+        "reward.code.test_timeout_s = 4.5 is more than all tests of a program have together, "
+        "reward.code.total_timeout_s = 4.0."
+    ]

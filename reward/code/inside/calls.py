@@ -74,11 +74,13 @@ class Calls:
     limit_s     for each test, from `begin_test`
     total_s     for all of them, from now
     count       questions about what the program does
+    troubles    answers that were an exception, or none
     exceptions  classes to raise for exceptions of the program besides the built-in ones, by name
     """
 
     def __init__(self, pipe, records, limit_s, total_s):
         self.count = 0
+        self.troubles = 0
         self.exceptions = {}
         self._limit_s = limit_s
         self._total_s = total_s
@@ -143,6 +145,7 @@ class Calls:
         raise self._exception(names, text)
 
     def _exception(self, names, text):
+        self.troubles += 1
         for name in names:
             found = self.exceptions.get(name) or getattr(builtins, name, None)
             if isinstance(found, type) and issubclass(found, Exception):
@@ -159,6 +162,7 @@ class Calls:
 
     def _fail(self, reason):
         self._failed = reason
+        self.troubles += 1
         raise ProgramFailed(reason)
 
     def _wrap(self, value):

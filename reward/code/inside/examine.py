@@ -78,18 +78,18 @@ class Examination:
         except ProgramFailed as error:
             raise self._failed_before(f"the program does not load: {error}") from error
         self._calls.begin_test()
-        self._calls.ask("records", list(self._records))
         root = job["entry"].partition("(")[0].partition(".")[0]
         self._names.pop(root, None)  # the unfinished function of a prompt
-        self._bind(free - self._names.keys(), modules - self._names.keys(), root)
-        if by_name:
-            self._name(by_name)
         self._names[COUNT] = lambda index: _Counted(self, _text(tests.statements[index]))
         if job["style"] == "pytest" or "pytest" in text:
             from reward.code.inside import small_pytest  # not for most, who would wait for what it imports
 
             sys.modules["pytest"] = small_pytest.module()
         try:
+            self._calls.ask("records", list(self._records))
+            self._bind(free - self._names.keys(), modules - self._names.keys(), root)
+            if by_name:
+                self._name(by_name)
             self._execute(head)
             self._execute(rest)
             self._run_functions()
@@ -101,7 +101,7 @@ class Examination:
             self._stopped(str(error))
         if not self._started:
             self._started = self._passed = 1  # tests that count as one, and that ended as they should
-        if not self._calls.count:
+        if self._passed == self._started and not self._calls.count:
             raise BadTests("the tests never call the program")
         self._report({"tests": max(self._started, known or 0), "passed": self._passed})
 
@@ -172,7 +172,7 @@ class Examination:
         return Enough()
 
     def _stopped(self, why):
-        if not self._calls.count and not self._started:
+        if not self._started and not self._calls.count and not self._calls.troubles:
             raise BadTests(f"the tests cannot be set up: {why}")
         self.begin()
         self.fail("what is between the tests", why)
