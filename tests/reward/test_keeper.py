@@ -260,5 +260,5 @@ def test_unknown_names_are_refused_by_name():
 
     check_names(["math", "reasoning_gym", "package.module:callable"])
     for name in ["mahts", "", "module:", ":callable", "a b:c"]:
-        with pytest.raises(UnknownVerifier, match="known are .*math, reasoning_gym"):
+        with pytest.raises(UnknownVerifier, match=r"known are .*math, reasoning_gym"):
             check_names([name])
