@@ -51,4 +51,4 @@ def title(response: str) -> bool:
 def _has_title(line: str) -> bool:
     """By hand, for the regular expression takes quadratic time on a line of opening brackets."""
     start, end = line.find("<<"), line.rfind(">>")
-    return start >= 0 and end >= start + 3 and bool(line[start : end + 2].lstrip("<").rstrip(">").strip())
+    return start >= 0 and bool(line[start : end + 2].lstrip("<").rstrip(">").strip())

@@ -76,6 +76,7 @@ ENGLISH = "There is nothing that they should worry about."
             ["a\n***\nb", "a***b", "***\na\n***\nb\n***\n"],
             ["a\n\nb", "a ****** b", "a\n*** \n***\nb", "a\n***\nb\n***\nc"],
         ),
+        ("length_constraints:number_paragraphs", {"num_paragraphs": 3}, ["a***b***c"], ["a******c", "a***b"]),
         (
             "length_constraints:nth_paragraph_first_word",
             {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "Sea"},
