@@ -104,7 +104,9 @@ def mismatched(golds: Sequence[str], count: int, seed: int) -> list[Pair]:
             if taken[k] < limits[k] and len(pairs) < count:
                 taken[k] += 1
                 answer, gold = rng.sample(group, 2)
-                if tidy(answer) != tidy(gold):
+                spellings = [tidy(text).replace(" ", "") for text in (answer, gold)]
+                letters = [choice_letter(text) for text in spellings]
+                if spellings[0] != spellings[1] and (letters[0] is None or letters[0] != letters[1]):
                     pairs[(rf"\boxed{{{answer}}}", gold)] = None
     return list(pairs)
 
@@ -139,7 +141,7 @@ def rewritten(gold: str) -> Iterator[tuple[str, str]]:
     if (letter := choice_letter(text)) is not None:
         yield from (("choice", form) for form in (f"({letter})", f"{letter}.", rf"\text{{{letter}}}"))
     elif words(text) and r"\text" in text:
-        yield "plain words", words(text) or ""
+        yield "plain words", re.sub(r"\\text *\{([^{}]*)\}", r"\1", gold)
     parts = read_structure(text)
     if parts is not None and parts.kind in ("list", "{}") and len(parts.parts) > 1:
         yield "order", (r"\{%s\}" if parts.kind == "{}" else "%s") % ", ".join(reversed(parts.parts))

@@ -13,7 +13,7 @@ from reward.answers.numbers import equal_numbers, read_number
 from reward.answers.structure import LIST, MATRIX, SET, TUPLE, UNION, Structure, read_structure, split_top
 from reward.answers.tidy import tidy
 from reward.answers.units import split_unit, units_agree, without_letter
-from reward.answers.words import choice_letter, chosen_letter, words
+from reward.answers.words import choice_letter, chosen_letter, plain_words, words
 from reward.config import MathConfig
 from reward.types import BadReference
 
@@ -62,7 +62,9 @@ def _equal(gold: str, answer: str, config: MathConfig, depth: int) -> bool:
     if verdict is not None:
         return verdict
     if (gold_words := words(gold)) is not None and (letter is None or len(gold) > 1):
-        return gold_words == words(answer)
+        return gold_words == plain_words(answer)
+    if words(answer) is not None and "\\text" in answer and plain_words(gold) == plain_words(answer):
+        return True
     sides = _related(gold, answer)
     if sides is not None:
         return _equal(*sides, config, depth + 1)

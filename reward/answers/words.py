@@ -30,6 +30,11 @@ def chosen_letter(text: str) -> str | None:
     return (match[1] or match[2]).upper() if is_marked else None
 
 
+def plain_words(text: str) -> str:
+    r"""Any text in the spelling that `words` gives: \text{} and punctuation gone, lower case."""
+    return re.sub(r"[\s.,!'\u2019-]+", " ", _TEXT.sub(r" \1 ", text).casefold()).strip()
+
+
 def words(text: str) -> str | None:
     r"""The words of an answer that is nothing else, in one spelling: \text{Monday} and Monday. give monday."""
     plain = _TEXT.sub(r" \1 ", text)
@@ -39,4 +44,4 @@ def words(text: str) -> str | None:
         return None
     if not re.search(r"[A-Za-z]", plain):
         return None
-    return re.sub(r"[\s.,!'\u2019-]+", " ", plain.casefold()).strip() or None
+    return plain_words(plain) or None

@@ -1,4 +1,4 @@
-"""Terms and servers that cannot work are refused in words."""
+"""What the reward section is refused for, in words."""
 
 import pytest
 
@@ -101,3 +101,26 @@ def test_terms_are_no_matter_of_an_evaluation():
 def test_the_pool_is_made_for_the_verifiers_of_terms_too():
     config = compose(["+reward.terms.verifiers={think_answer: 0.1}"])
     assert verifiers(config) == {"reasoning_gym", "think_answer"}
+
+
+RULES = "boxed, hash, answer_tag, the_answer_is, last_number"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("extraction=[]", f"reward.math.extraction is empty, so no answer would be found; give some of {RULES}."),
+        ("extraction=[boxd]", f"reward.math.extraction names boxd, which is not one of {RULES}."),
+        ("extraction=[boxed,hash,boxed]", "reward.math.extraction names boxed more than once."),
+        ("percent=half", "reward.math.percent = half is not one of either, value, ignore."),
+        ("units=si", "reward.math.units = si is not one of ignore, agree, require."),
+        ("tolerance=1", "reward.math.tolerance = 1.0 has to be from 0 to below 1."),
+    ],
+)
+def test_a_policy_that_cannot_be(override, sentence):
+    assert check(compose([f"reward.math.{override}"])) == [sentence]
+
+
+@pytest.mark.parametrize("preset", ["lenient", "boxed", "strict"])
+def test_presets_pass(preset):
+    assert check(compose([f"reward/math={preset}"])) == []

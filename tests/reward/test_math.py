@@ -133,7 +133,7 @@ def test_what_a_verdict_carries_is_short():
 
 def test_hostile_answers_cost_a_child_at_most_and_never_a_neighbour():
     """In children, with a deadline, as training judges. What SymPy never finishes is a failure and not a zero."""
-    endless = r"\sum_{n=1}^{10^{30}} \frac{n!}{n^{n}}"
+    endless = r"\sum_{n=1}^{10^{9}} \sin(\sin n)"
     hostile = ["9**9**9**9", r"\sqrt{" * 2000 + "}" * 2000, "x" * 1_000_000, "\x00\ufffd", "(" * 3000, endless]
     keeper = Keeper({"math"}, SETTINGS, 2, 2.0, 512, 1000, 512, 60.0)
     try:
@@ -144,6 +144,7 @@ def test_hostile_answers_cost_a_child_at_most_and_never_a_neighbour():
     assert [verdict.score for verdict in verdicts[1::2]] == [1.0] * len(hostile)
     assert all(v.score == 0.0 or v.failure in (FailureKind.TIMEOUT, FailureKind.MEMORY) for v in verdicts[::2])
     assert [verdict.score for verdict in verdicts[::2]][:3] == [0.0, 0.0, 0.0]
+    assert verdicts[-2].failure is not None
 
 
 def test_worked_solutions_of_math500_and_wrong_ones():
