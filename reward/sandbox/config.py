@@ -25,11 +25,4 @@ class SandboxConfig:
 
     def limits(self, wall_s: float) -> Limits:
         """Limits of one program that may take `wall_s` seconds, on one core or several."""
-        return Limits(
-            wall_s=wall_s,
-            cpu_s=wall_s,
-            memory_bytes=self.memory_mb << 20,
-            processes=self.processes,
-            file_bytes=self.file_mb << 20,
-            output_bytes=self.output_kb << 10,
-        )
+        return Limits.of(self, wall_s)

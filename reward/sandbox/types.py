@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reward.sandbox.config import SandboxConfig
 
 
 class Isolation(IntEnum):
@@ -36,6 +40,18 @@ class Limits:
     processes: int
     file_bytes: int
     output_bytes: int
+
+    @classmethod
+    def of(cls, config: "SandboxConfig", wall_s: float) -> "Limits":
+        """One that may take `wall_s` seconds, on one core or several."""
+        return cls(
+            wall_s=wall_s,
+            cpu_s=wall_s,
+            memory_bytes=config.memory_mb << 20,
+            processes=config.processes,
+            file_bytes=config.file_mb << 20,
+            output_bytes=config.output_kb << 10,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The scratch folder of a program that shares the machine's file system."""
 
 import os
-import tempfile
 
 _BYTES_PER_ENTRY = 4096
 
@@ -13,7 +12,8 @@ def most_entries(most_bytes: int) -> int:
 
 def make(parent: str, uid: int | None) -> str:
     """A folder that only `uid` (None: this user) and root can enter."""
-    folder = os.path.realpath(tempfile.mkdtemp(prefix="entrain-sandbox-", dir=parent))
+    folder = os.path.join(os.path.realpath(parent), f"entrain-sandbox-{os.urandom(8).hex()}")
+    os.mkdir(folder, 0o700)
     if uid is not None:
         os.chown(folder, uid, uid)
     return folder

@@ -15,6 +15,7 @@ from reward.pool import RewardPool
 from reward.types import FailureKind, VerificationRequest
 
 sys.path.insert(0, str(Path(__file__).parent))
+MEMORY = {"memory_mb": 512, "recycle_after": 1000, "recycle_growth_mb": 64}
 NAME = "sandboxed_verifiers:output"
 
 FORKS = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
@@ -61,7 +62,7 @@ def test_attacks_in_a_ray_worker(pool):
 
 def test_a_verifier_that_is_killed_takes_its_program_along():
     token = f"token-{secrets.token_hex(8)}"
-    keeper = Keeper({NAME}, {}, 1, 3.0, 512, 1000, 256, start_timeout_s=60.0)
+    keeper = Keeper({NAME}, {}, children=1, timeout_s=3.0, start_timeout_s=60.0, **MEMORY)
     try:
         began = time.monotonic()
         (late,) = keeper.verify([request(DAEMON + "\ntime.sleep(100)", 100.0, token)], deadline_s=30.0)
