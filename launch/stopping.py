@@ -132,7 +132,7 @@ def _hear(number: int, _frame: FrameType | None) -> None:
             return
         # Of all exceptions this is the one that Ray lets out of its waits.
         raise KeyboardInterrupt
-    return
+    _out_of_patience(number, None)
 
 
 def _out_of_patience(_number: int, _frame: FrameType | None) -> None:
