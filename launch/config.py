@@ -147,10 +147,12 @@ def compose(overrides: Sequence[str]) -> RunConfig:
 
     Raises ConfigError.
     """
+    from launch.resume import with_stored  # which imports this module
+
     register()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
-            return build(hydra.compose(ENTRY, overrides=list(overrides)))
+            return build(with_stored(hydra.compose(ENTRY, overrides=list(overrides)), overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, RunConfig, CONF)) from error
     except (AssertionError, AttributeError) as error:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The longest time that telling of a signal is waited for.
+TELL_S = 5.0
 
 
 class _State:
@@ -64,7 +66,8 @@ def patient(grace_s: float, tell: Callable[[], None]) -> Iterator[None]:
         return
     awaited, _state.alarm = os.pipe()
     # A handler may do little; the thread that waits for its byte may do anything.
-    threading.Thread(target=_tell, args=(awaited, tell), name="told-to-end", daemon=True).start()
+    teller = threading.Thread(target=_tell, args=(awaited, tell), name="told-to-end", daemon=True)
+    teller.start()
     before = signal.signal(signal.SIGALRM, _out_of_patience)
     _state.patient = grace_s
     try:
@@ -75,6 +78,8 @@ def patient(grace_s: float, tell: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
         os.close(_state.alarm)
         _state.alarm = None
+        # What is told comes before what is done about it.
+        teller.join(TELL_S)
 
 
 def told() -> bool:

@@ -101,6 +101,14 @@ def test_time_left_is_the_mean_step_times_the_steps_left_and_gone_at_the_end():
     assert "left" not in lines_of(2, FIRST, SECOND)[-1]
 
 
+def test_a_run_that_goes_on_counts_the_steps_before():
+    out = console()
+    display = LineDisplay(10, out)
+    display.goes_on([BASE, FIRST])
+    display.step(SECOND)
+    assert out.file.getvalue() == lines_of(10, BASE, FIRST, SECOND)[-1] + "\n"
+
+
 def test_a_bracket_in_a_sentence_is_not_taken_for_markup():
     out = console()
     LineDisplay(1, out).started(["data=[red]gsm8k[/red]"])

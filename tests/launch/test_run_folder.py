@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import yaml
 
 from launch.run_folder import RunFolder, RunFolderError, config_hash, read_metrics, summarize, versions
 
+ROOT = Path(__file__).parents[2]
 RECORD = {
     "uid": "train/3",
     "sample": 1,
@@ -91,10 +94,26 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_a_resumed_run_goes_on_behind_
         file.write('{"step": 4, "policy/lo')
     assert [row["step"] for row in read_metrics(folder)] == [0, 1, 2, 3]
 
+    for step in (2, 3):
+        folder.write_rollouts(step, [RECORD])
+    (folder.path / "rollouts" / "step_000004.tmp").touch()
+
     resumed = RunFolder(folder.path)
     resumed.rewind(2)
+    assert [path.name for path in (folder.path / "rollouts").iterdir()] == ["step_000002.parquet"]
     resumed.append_metrics({"step": 3, "policy/loss": 0.5})
     assert read_metrics(folder) == [{"step": 0}, {"step": 1}, {"step": 2}, {"step": 3, "policy/loss": 0.5}]
+
+
+def test_only_one_process_runs_in_a_folder(folder):
+    other = (
+        "import sys\nfrom launch.run_folder import RunFolder\nwith RunFolder(sys.argv[1]).held():\n    print('in')\n"
+    )
+    command = [sys.executable, "-c", other, str(folder.path)]
+    with folder.held():
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "another process is running there; wait for it" in refused.stderr
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout == "in\n"
 
 
 def test_a_folder_without_metrics_says_so(tmp_path):

@@ -98,3 +98,51 @@ def test_a_signal_ends_a_whole_sweep(tmp_path):
     assert done.stderr == "stopped by SIGTERM\n"
     [point] = json.loads((tmp_path / "here" / "points.json").read_text())
     assert (point["overrides"], point["status"]) == (["seed=1"], "unfinished")
+
+
+PATIENT = """
+import os, signal, sys, time
+from launch import stopping
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def told():
+    say("told")
+
+with stopping.heeding():
+    try:
+        with stopping.patient(float(sys.argv[1]), told):
+            os.kill(os.getpid(), signal.SIGTERM)
+            say("goes on", stopping.told(), stopping.left_s() > 0)
+            if sys.argv[2] == "ends":
+                time.sleep(0.3)
+            elif sys.argv[2] == "again":
+                time.sleep(0.3)
+                os.kill(os.getpid(), signal.SIGINT)
+                say("not reached")
+            else:
+                time.sleep(20)
+                say("not reached")
+    except KeyboardInterrupt:
+        say("interrupted", stopping.left_s())
+    os.kill(os.getpid(), signal.SIGINT)
+    say(stopping.sentence(), stopping.exit_status())
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "what", "lines"),
+    [
+        (20, "ends", ["goes on True True", "told", "stopped by SIGTERM 143"]),
+        (20, "again", ["goes on True True", "told", "interrupted 0.0", "stopped by SIGTERM 143"]),
+        (0.3, "waits", ["goes on True True", "told", "interrupted 0.0", "stopped by SIGTERM 143"]),
+        (0, "ends", ["interrupted None", "stopped by SIGTERM 143"]),
+    ],
+)
+def test_the_first_signal_leaves_a_grace_and_the_second_none(grace_s, what, lines):
+    command = [sys.executable, "-c", PATIENT, str(grace_s), what]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=15, check=True
+    )
+    assert sorted(done.stdout.splitlines()) == sorted(lines)

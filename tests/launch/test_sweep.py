@@ -248,6 +248,19 @@ def test_a_sweep_goes_on_after_bad_points_and_a_second_one_repeats_only_those(tm
     assert again.returncode == 0
 
 
+def test_a_point_with_a_checkpoint_goes_on_where_it_is(tmp_path):
+    folder = tmp_path / "here" / "seed-1"
+    (folder / "checkpoints" / "step_000001").mkdir(parents=True)
+    (folder / "metrics.jsonl").touch()
+    done = sweep(tmp_path, "seed=1")
+    assert "Goes on: seed=1" in done.stdout
+    assert (folder / "checkpoints").is_dir()
+    assert not (tmp_path / "here" / "attempts").exists()
+    (folder / "summary.json").unlink()
+    again = sweep(tmp_path, "seed=1", "resume=never")
+    assert "Goes on" not in again.stdout
+
+
 def test_a_sweep_of_finished_points_exits_with_0_and_of_refused_ones_with_2(tmp_path):
     assert sweep(tmp_path, "experiment=lab_grpo,lab_clip_higher").returncode == 0
     names = {point.name for point in read_points(tmp_path / "here")}
