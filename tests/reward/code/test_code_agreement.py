@@ -12,7 +12,7 @@ from benchmarks.code_agreement import SETS, agreement, keeper, read
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SAMPLE = 2  # rows of each set; each is three programs
 
-# mbpp_plus 88: Counter, 255: a list of 32 million; humaneval_plus 32: its tests take the root of a polynomial for a list.
+# mbpp_plus 88: Counter, 255: a list of 32 million; humaneval_plus 32 takes the root of a polynomial for a list.
 EXCEPTIONS = {"humaneval_plus": {"HumanEval/32"}, "mbpp_plus": {"mbpp/255"}}
 # Their tests allow a thousandth, and one is less of what they expect.
 SURVIVORS = {"mbpp_sanitized": {"mbpp/82", "mbpp/85"}}
