@@ -58,7 +58,7 @@ class Trials:
                 calls.wait_loaded()
                 function = _function(calls, returns.entry)
             except (ProgramFailed, Exception) as error:  # noqa: BLE001 -- whatever the program raised
-                return Results(0, tally.total, f"the program does not load: {_reason(error, running)}")
+                return Results(0, tally.total, f"the program does not load: {self._reason(error, running)}")
             for arguments, expected in zip(returns.arguments, returns.outputs, strict=True):
                 try:
                     calls.begin_test()
@@ -69,7 +69,7 @@ class Trials:
                 except Unsendable as error:
                     raise BadReference(str(error)) from error
                 except (ProgramFailed, Exception) as error:  # noqa: BLE001 -- whatever the program raised
-                    tally.add(_reason(error, running))
+                    tally.add(self._reason(error, running))
                 if tally.detail and self._stop_at_first:
                     break
         return tally.results()
@@ -129,7 +129,7 @@ class Trials:
         detail = ""
         if failures:
             number, why = failures[0]["failed"], failures[0]["why"]
-            detail = _numbered(number, known, f"{why} ({_end_of(running)})" if ENDED in why else why)
+            detail = _numbered(number, known, self._with_end(why, running))
         if "tests" in lines[-1]:
             return Results(lines[-1]["passed"], lines[-1]["tests"], detail)
         if not failures or not self._stop_at_first:
@@ -139,6 +139,21 @@ class Trials:
 
     def _total_limit(self) -> str:
         return f"total limit of {self._config.total_timeout_s:g} s"
+
+    def _reason(self, error: BaseException, running: Running) -> str:
+        if isinstance(error, ProgramFailed):
+            return self._with_end(str(error), running)
+        return f"{type(error).__name__}: {error}"
+
+    def _with_end(self, why: str, running: Running) -> str:
+        """The reason of a failed test, with how the program ended where that is the reason. One that only closed its
+        socket runs on to its time limit."""
+        if ENDED not in why:
+            return why
+        outcome = running.wait()
+        if outcome.end is End.WALL_TIME:
+            return self._total_limit()
+        return why.replace(ENDED, f"{ENDED} ({ending(outcome) or 'exit code 0'})", 1)
 
     @contextmanager
     def _hosted(self, program: str, prelude: str, forget: str) -> Iterator[tuple[Running, socket.socket]]:
@@ -181,14 +196,3 @@ def _function(calls: Calls, entry: str):
         return calls.evaluate(entry)
     except NameError:
         return calls.evaluate(f"Solution().{entry}")  # as programs for LeetCode have it
-
-
-def _reason(error: BaseException, running: Running) -> str:
-    if isinstance(error, ProgramFailed):
-        return f"{error} ({_end_of(running)})" if ENDED in str(error) else str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-def _end_of(running: Running) -> str:
-    """How a program ended that answers no more. One that only closed its socket runs on to its time limit."""
-    return ending(running.wait()) or "exit code 0"

@@ -18,6 +18,8 @@ _SYSTEM = (
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
+PYTHON_OPTIONS = ("-s", "-S", "-P", "-B")  # no user's site, no site at all, no script folder, no bytecode
+
 # All of it: nothing of the run's own environment reaches a program.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",

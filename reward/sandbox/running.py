@@ -5,25 +5,19 @@ import fcntl
 import marshal
 import os
 import select
-import subprocess
+import signal
 import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from reward.sandbox.python import base_executable
+from reward.sandbox.launching import Launchers
 from reward.sandbox.types import End, Limits, Outcome, Program, SandboxBroken
 
 GRACE_S = 10.0  # beyond `wall_s`: the start of the launcher and the removal of what the program left
 _LONGEST_ANSWER = 1 << 16
+_MARSHAL = 4  # the format that every Python 3 reads: the launcher's may be another one than ours
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-_LAUNCH = f"""
-import sys
-sys.path.append({str(Path(__file__).parent)!r})  # last: a module there has the name of one of the standard library
-from launcher.supervisor import main
-main()
-"""
 
 
 def _sealed(content: bytes) -> int:
@@ -49,10 +43,11 @@ class Running:
     A program whose caller ends, in whatever way, is ended with all its processes.
     """
 
-    def __init__(self, program: Program, limits: Limits, settings: dict[str, Any]):
+    def __init__(self, program: Program, limits: Limits, settings: dict[str, Any], launchers: Launchers):
         """`settings`: the rest of the launcher's request. Raises `SandboxBroken`."""
         self._limits = limits
         self._result: Outcome | SandboxBroken | None = None
+        self._told = b""
         self._open = contextlib.ExitStack()
         self._deadline = time.monotonic() + limits.wall_s + GRACE_S
         with contextlib.ExitStack() as on_failure:
@@ -71,28 +66,15 @@ class Running:
                     **settings,
                     "temporary": tempfile.gettempdir(),
                     "argv": list(program.argv),
+                    "module": program.module,
                     "files": dict(program.files),
                     "pass_fds": list(program.pass_fds),
-                    "life_line": life_line,
-                    "answer": answer,
                 }
-                asked = _sealed(marshal.dumps(request))
+                asked = _sealed(marshal.dumps(request, _MARSHAL))
                 theirs.callback(os.close, asked)
                 stdin = _sealed(program.stdin)
                 theirs.callback(os.close, stdin)
-                try:
-                    self._launcher = subprocess.Popen(
-                        [base_executable(), "-I", "-S", "-c", _LAUNCH, str(asked)],
-                        stdin=stdin,
-                        stdout=self._stdout,
-                        stderr=self._stderr,
-                        pass_fds=(asked, life_line, answer, *program.pass_fds),
-                        env={},
-                        cwd="/",
-                        start_new_session=True,
-                    )
-                except OSError as error:
-                    raise SandboxBroken(f"the launcher of the sandbox does not start: {error}") from error
+                launchers.launch([stdin, self._stdout, self._stderr, asked, life_line, answer, *program.pass_fds])
             on_failure.pop_all()
 
     def __enter__(self) -> "Running":
@@ -127,19 +109,16 @@ class Running:
 
     def _ended(self) -> Outcome:
         try:
-            answer = self._read_answer()
-            self._launcher.wait(max(0.0, self._deadline - time.monotonic()) + GRACE_S)
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            self._tell(2)
+        except TimeoutError as error:
+            self._kill_launcher()
             raise SandboxBroken("the launcher of the sandbox did not end the program in time") from error
-        finally:
-            self._launcher.kill()  # nothing where it has ended; otherwise the program dies with it
-            self._launcher.wait(GRACE_S)
+        answer = self._told.decode(errors="replace").partition("\n")[2].strip()
         how, _, rest = answer.partition(" ")
         if how == "broken":
             raise SandboxBroken(f"the sandbox failed: {rest}")
         if how not in set(End):
-            trace = os.pread(self._stderr, 2000, 0).decode(errors="replace").strip()
-            raise SandboxBroken(f"the launcher of the sandbox ended with {self._launcher.returncode}: {trace}")
+            raise SandboxBroken("the launcher of the sandbox was killed")
         code, seconds = rest.split()
         most = self._limits.output_bytes
         stdout, stderr = (os.pread(descriptor, most, 0) for descriptor in (self._stdout, self._stderr))
@@ -153,11 +132,28 @@ class Running:
             truncated=any(size > most for size in sizes),
         )
 
-    def _read_answer(self) -> str:
-        """One line; "" where the launcher ended without one. Raises `TimeoutError`."""
-        remaining = max(0.0, self._deadline - time.monotonic())
+    def _tell(self, lines: int) -> None:
+        """Waits for lines of the launcher, first its process id, then its answer, or its end. Raises `TimeoutError`."""
         waiting = select.poll()
         waiting.register(self._answer, select.POLLIN)
-        if not waiting.poll(remaining * 1000):
-            raise TimeoutError
-        return os.read(self._answer, _LONGEST_ANSWER).decode(errors="replace").strip()
+        while self._told.count(b"\n") < lines:
+            remaining = max(0.0, self._deadline - time.monotonic())
+            if not waiting.poll(remaining * 1000):
+                raise TimeoutError
+            part = os.read(self._answer, _LONGEST_ANSWER)
+            if not part:
+                return
+            self._told += part
+
+    def _kill_launcher(self) -> None:
+        """The program dies with it. Only before it has answered."""
+        if not self._told:
+            return  # it was never forked, and no program either
+        launcher = os.pidfd_open(int(self._told.partition(b"\n")[0]))
+        try:
+            closed = select.poll()
+            closed.register(self._answer, 0)
+            if not closed.poll(0):  # it lives, so the id is its own
+                signal.pidfd_send_signal(launcher, signal.SIGKILL)
+        finally:
+            os.close(launcher)

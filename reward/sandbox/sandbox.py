@@ -1,11 +1,20 @@
 """Finds the strongest isolation that works on this machine, and runs programs under it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reward.sandbox.config import SandboxConfig
-from reward.sandbox.python import DEVICES, ENVIRONMENT, Interpreter, interpreters, package_folders
+from reward.sandbox.launching import Launchers
+from reward.sandbox.python import (
+    DEVICES,
+    ENVIRONMENT,
+    PYTHON_OPTIONS,
+    Interpreter,
+    interpreters,
+    package_folders,
+)
 from reward.sandbox.running import Running
 from reward.sandbox.seccomp import filter_program
 from reward.sandbox.types import End, Isolation, Limits, Outcome, Program, SandboxBroken, SandboxUnavailable
@@ -13,7 +22,6 @@ from reward.sandbox.types import End, Isolation, Limits, Outcome, Program, Sandb
 _PROBE = Path(__file__).with_name("probe.py").read_bytes()
 _PROBE_WALL_S = 20.0
 _ANYONES_FILE = "/etc/passwd"
-_PYTHON_OPTIONS = ("-s", "-S", "-P", "-B")  # no user's site, no site at all, no script folder, no bytecode
 
 _OPEN = {
     Isolation.NAMESPACED: "no network, no host files or processes",
@@ -32,8 +40,9 @@ class Sandbox:
     isolation: Isolation
     package_paths: tuple[str, ...]
 
-    def __init__(self, config: SandboxConfig, isolation: Isolation | None = None):
-        """`isolation` asks for exactly that level, as tests of the weaker ones do.
+    def __init__(self, config: SandboxConfig, isolation: Isolation | None = None, modules: Sequence[str] = ()):
+        """`isolation` asks for exactly that level, as tests of the weaker ones do. `modules` are loaded once, for all
+        programs that name one of them: with what they import, every program can read them.
 
         Raises `SandboxUnavailable` where the machine offers less than `config.minimum`, or not `isolation`.
         """
@@ -48,6 +57,7 @@ class Sandbox:
             for interpreter in interpreters(packages):
                 self.isolation, self.package_paths, self._python = level, tuple(packages), interpreter
                 try:
+                    self._launchers = Launchers(interpreter.executable, modules)
                     self._settings = self._settings_of(level, interpreter)
                     self.package_paths = self._probe(packages)
                     return
@@ -66,7 +76,7 @@ class Sandbox:
     def python_argv(self, *arguments: str) -> tuple[str, ...]:
         """The command for the Python inside. Neither the scratch folder nor `package_paths` are on its `sys.path`
         until the script puts them there; the hash seed is fixed."""
-        return (self._python.executable, *_PYTHON_OPTIONS, *arguments)
+        return (self._python.executable, *PYTHON_OPTIONS, *arguments)
 
     def run(self, program: Program, limits: Limits) -> Outcome:
         """Runs a program to its end. Raises `SandboxBroken`, and `ValueError` for names of files that lead outside."""
@@ -81,7 +91,7 @@ class Sandbox:
                 raise ValueError(f"the file {name!r} of a program does not lie in its scratch folder")
         if sum(map(len, program.files.values())) > limits.file_bytes:
             raise ValueError("the files of a program are larger than its scratch folder (reward.sandbox.file_mb)")
-        return Running(program, limits, self._settings)
+        return Running(program, limits, self._settings, self._launchers)
 
     def _settings_of(self, level: Isolation, interpreter: Interpreter) -> dict[str, Any]:
         needs_filter = level >= Isolation.CONFINED

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from reward.code.commands import MODULES
 from reward.code.config import CodeConfig
 from reward.code.programs import find_program, joined, parsed
 from reward.code.reference import Returns, Streams, Written, read_reference
@@ -28,7 +29,7 @@ from reward.types import BadReference, Judgement, VerificationRequest, Verifier
 def make(settings: Mapping[str, Any]) -> Verifier:
     """Raises `SandboxUnavailable`."""
     config, limits = CodeConfig(**settings["code"]), SandboxConfig(**settings["sandbox"])
-    return CodeVerifier(config, Trials(config, Sandbox(limits), limits))
+    return CodeVerifier(config, Trials(config, Sandbox(limits, modules=MODULES), limits))
 
 
 class CodeVerifier:

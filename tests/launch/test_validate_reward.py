@@ -5,6 +5,7 @@ import pytest
 from launch.config import compose
 from launch.prepare import verifiers
 from launch.validate import check
+from reward.verifiers.extraction import MATH_RULES
 
 REMOTE = ["+reward.terms.verifiers={remote: 0.5}", "reward.remote.url=http://127.0.0.1:8000/judge"]
 
@@ -103,7 +104,7 @@ def test_the_pool_is_made_for_the_verifiers_of_terms_too():
     assert verifiers(config) == {"reasoning_gym", "think_answer"}
 
 
-RULES = "boxed, hash, answer_tag, the_answer_is, last_number"
+RULES = ", ".join(MATH_RULES)
 
 
 @pytest.mark.parametrize(

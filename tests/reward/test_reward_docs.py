@@ -36,7 +36,7 @@ def test_the_verifier_as_printed(tmp_path, monkeypatch):
     (tmp_path / "verifiers_of_the_page.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(tmp_path))
     name = "verifiers_of_the_page:ends_with"
-    keeper = Keeper([name], compose([]).reward.verifier_settings(), 1, 5.0, 256, 60.0)
+    keeper = Keeper([name], compose([]).reward.verifier_settings(), 1, 5.0, 256, 1000, 256, 60.0)
     cases = [("It is Paris.", "paris"), ("It is Rome.", "paris"), ("", "paris"), ("Paris", 7)]
     try:
         verdicts = keeper.verify([request(name, *case) for case in cases], deadline_s=30.0)

@@ -1,7 +1,7 @@
 """Runs tests, whose text is to be trusted, on a program that is not and that lives in another process.
 
-    python examine.py < JSON of {descriptor, paths, prelude, setup, tests, entry, style, stop_at_first, test_timeout_s,
-    total_timeout_s}
+    reward.code.inside.examine < JSON of {descriptor, paths, prelude, setup, tests, entry, style, stop_at_first,
+    test_timeout_s, total_timeout_s}
 
 The tests come by standard input, so that they are in no file and on no command line. Standard output gets a JSON object
 a line: {"known": tests or null}, {"start": number}, {"failed": number, "why": text} (number 0: before any test),
@@ -17,13 +17,11 @@ import os
 import sys
 import types
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-
-from reward.code.inside.calls import Calls, ProgramFailed, StandIn  # noqa: E402
-from reward.code.inside.instrument import COUNT, Tests, built_in_under_test, free_names  # noqa: E402
-from reward.code.inside.pipe import Pipe  # noqa: E402
-from reward.code.inside.values import Unsendable  # noqa: E402
+from reward.code.inside import small_pytest
+from reward.code.inside.calls import Calls, ProgramFailed, StandIn
+from reward.code.inside.instrument import COUNT, Tests, built_in_under_test, free_names
+from reward.code.inside.pipe import Pipe
+from reward.code.inside.values import Unsendable
 
 MAX_TEXT = 300  # characters of a reason
 PROGRAM_MODULES = ("solution", "program")  # what tests in the style of pytest import the program as
@@ -82,8 +80,6 @@ class Examination:
         self._names.pop(root, None)  # the unfinished function of a prompt
         self._names[COUNT] = lambda index: _Counted(self, _text(tests.statements[index]))
         if job["style"] == "pytest" or "pytest" in text:
-            from reward.code.inside import small_pytest  # not for most, who would wait for what it imports
-
             sys.modules["pytest"] = small_pytest.module()
         try:
             self._calls.ask("records", list(self._records))
@@ -157,9 +153,7 @@ class Examination:
                 raise self._failed_before(f"the program has no {entry}: {_described(error)}") from error
             self._names["check"](candidate)
         elif self._job["style"] == "pytest":
-            from reward.code.inside.small_pytest import collect
-
-            tests = list(collect(self._names))
+            tests = list(small_pytest.collect(self._names))
             if not tests:
                 raise BadTests("there is no test* function among the tests")
             for name, test in tests:
@@ -256,8 +250,3 @@ def main():
     job = json.load(sys.stdin)
     sys.path += job["paths"]
     Examination(job, lambda line: os.write(report, json.dumps(line).encode() + b"\n")).run()
-
-
-if __name__ == "__main__":
-    main()
-    os._exit(0)

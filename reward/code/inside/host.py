@@ -1,10 +1,10 @@
 """Runs a program's module and answers questions about what it defines, until the far end closes.
 
-    python host.py JSON-of-{descriptor, prelude, forget, paths}
+    reward.code.inside.host JSON-of-{descriptor, prelude, forget, paths}
 
-Beside it lie `program.py`, and `prelude.py` where `prelude` says so: code that runs before it in the same module, of
-which the name `forget` is taken away again. Nothing in this process decides anything, so a program may do here what it
-likes: all that leaves is data, and what is right is known elsewhere.
+In its working folder lie `program.py`, and `prelude.py` where `prelude` says so: code that runs before it in the same
+module, of which the name `forget` is taken away again. Nothing in this process decides anything, so a program may do
+here what it likes: all that leaves is data, and what is right is known elsewhere.
 """
 
 import builtins
@@ -13,11 +13,8 @@ import os
 import sys
 import types
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-
-from reward.code.inside.pipe import Gone, Pipe, TooMuch  # noqa: E402
-from reward.code.inside.values import Values  # noqa: E402
+from reward.code.inside.pipe import Gone, Pipe, TooMuch
+from reward.code.inside.values import Values
 
 MAX_TEXT = 500  # characters of an exception's text
 
@@ -62,7 +59,7 @@ def load(module, settings):
 
 
 def run(module, name):
-    with open(os.path.join(HERE, name), "rb") as file:
+    with open(name, "rb") as file:
         code = compile(file.read(), name, "exec", dont_inherit=True)
     exec(code, vars(module))
 
@@ -113,7 +110,7 @@ def described(error):
         return ""
 
 
-def main(settings):
+def serve(settings):
     pipe = Pipe(settings["descriptor"])
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # which Python has by `site`, and this one runs without
     sys.path += settings["paths"]
@@ -144,8 +141,8 @@ def main(settings):
         pass
 
 
-if __name__ == "__main__":
+def main():
     try:
-        main(json.loads(sys.argv[1]))
+        serve(json.loads(sys.argv[1]))
     finally:
         os._exit(0)  # whatever threads or exit handlers the program has

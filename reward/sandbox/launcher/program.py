@@ -1,8 +1,11 @@
 """The last steps inside the process that becomes the program. Each of them can only take rights away."""
 
-import _signal
 import os
 import resource
+import signal
+import sys
+import types
+from typing import NoReturn
 
 from . import kernel
 from .landlock import LEAST, LEAST_AS_SAME_USER, confine_files
@@ -64,14 +67,46 @@ def confine(request: dict, scratch: str, same_user: bool) -> None:
 
 def execute(request: dict, scratch: str) -> None:
     """Replaces this process. Raises `OSError` where the command cannot be started."""
-    for number in _signal.valid_signals():
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
             try:
-                _signal.signal(number, _signal.SIG_DFL)
+                signal.signal(number, signal.SIG_DFL)
             except OSError:  # reserved by the C library
                 continue
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for descriptor in request["pass_fds"]:
         os.set_inheritable(descriptor, True)
-    home = {"HOME": scratch, "TMPDIR": scratch, "PWD": scratch}
-    os.execvpe(request["argv"][0], request["argv"], {**request["environment"], **home})
+    os.execvpe(request["argv"][0], request["argv"], _environment(request, scratch))
+
+
+def run_loaded(request: dict, scratch: str, report: int) -> NoReturn:
+    """Calls `main` of a module that this process has loaded, as if it were the main one of a fresh Python."""
+    main = sys.modules[request["module"]].main
+    sys.argv = request["argv"]
+    os.environ.clear()
+    os.environ.update(_environment(request, scratch))
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:
+        del sys.modules[name]
+    sys.stdin = open(0, errors="surrogateescape", closefd=False)  # noqa: SIM115 -- as Python opens them in its UTF-8 mode
+    sys.stdout = open(1, "w", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    depth, frame = 0, sys._getframe()
+    while frame.f_back:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(sys.getrecursionlimit() + depth)  # as deep as in a fresh one
+    os.close(report)
+    code = 1
+    try:
+        main()
+        code = 0
+    except BaseException:  # noqa: BLE001 -- there is nobody above
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _environment(request: dict, scratch: str) -> dict[str, str]:
+    return {**request["environment"], "HOME": scratch, "TMPDIR": scratch, "PWD": scratch}

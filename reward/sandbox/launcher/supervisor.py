@@ -8,11 +8,11 @@ its deadline.
 
 from __future__ import annotations
 
-import _signal  # `signal` itself imports `enum`, a third of this process's start
+import fcntl
 import marshal
 import os
 import select
-import sys
+import signal
 import time
 
 from . import kernel, processes, program, scratch
@@ -34,27 +34,46 @@ _UNUSED_USERS = 0x70000000  # above what any system hands out
 _CAP_SYS_ADMIN = 21
 
 
-def main() -> None:
-    """Reads the request from the descriptor named on the command line and answers on the one it names.
+# Places among the descriptors that come with a request; those of `pass_fds` follow.
+STANDARD, REQUEST, LIFE_LINE, ANSWER, PASSED = slice(0, 3), 3, 4, 5, 6
 
-    The answer is one line: how it ended, exit code, seconds; or "broken" and a sentence about this machine.
-    """
-    with open(int(sys.argv[1]), "rb") as file:
+
+def supervise(received: list[int]) -> None:
+    """Runs the program of a request, and writes two lines to `ANSWER`: the id of this process, then how the program
+    ended, its exit code and seconds; or "broken" and a sentence about this machine."""
+    os.write(received[ANSWER], f"{os.getpid()}\n".encode())
+    os.setsid()
+    with open(os.dup(received[REQUEST]), "rb") as file:
         request = marshal.load(file)
-    for name in ("answer", "life_line"):
-        os.set_inheritable(request[name], False)
+    life_line, answer = _place(received, request["pass_fds"])
     try:
-        answer = " ".join(map(str, Supervisor(request).run()))
+        told = " ".join(map(str, Supervisor(request, life_line).run()))
     except Exception as error:  # noqa: BLE001 -- whatever goes wrong here must be told, as nobody else can see it
-        answer = f"broken {type(error).__name__}: {error}".replace("\n", " ")
-    os.write(request["answer"], answer.encode()[: select.PIPE_BUF - 1] + b"\n")
+        told = f"broken {type(error).__name__}: {error}".replace("\n", " ")
+    os.write(answer, told.encode()[: select.PIPE_BUF - 1] + b"\n")
+
+
+def _place(received: list[int], wanted: list[int]) -> tuple[int, int]:
+    """Gives descriptors the numbers that the program knows them by. Returns life line and answer, under others."""
+    beyond = max([2, *wanted]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, beyond) for descriptor in received]
+    for descriptor in received:
+        os.close(descriptor)
+    for number, descriptor in enumerate(moved[STANDARD]):
+        os.dup2(descriptor, number)
+    for number, descriptor in zip(wanted, moved[PASSED:], strict=True):
+        os.dup2(descriptor, number, inheritable=False)
+    for descriptor in [*moved[STANDARD], moved[REQUEST], *moved[PASSED:]]:
+        os.close(descriptor)
+    return moved[LIFE_LINE], moved[ANSWER]
 
 
 class Supervisor:
     """One program from start to end."""
 
-    def __init__(self, request: dict):
+    def __init__(self, request: dict, life_line: int):
         self._request = request
+        self._life_line = life_line
         self._namespaced = request["isolation"] == NAMESPACED
         self._uid = _unused_user() if os.geteuid() == 0 else None  # None: the program keeps our user
         self._reports, self._report = os.pipe()
@@ -108,7 +127,7 @@ class Supervisor:
             else:
                 self._become_program(folder, taken, supervisor)
 
-        child = kernel.fork_into(namespaces)
+        child = kernel.fork_into(namespaces) if namespaces else os.fork()
         if child == 0:
             _never_return(become_it, self._report)
         os.close(supervisor)
@@ -130,7 +149,7 @@ class Supervisor:
         child = os.fork()
         if child == 0:
             _never_return(lambda: self._become_program(folder, taken, first), self._report)
-        _close_all_but(self._report)
+        _close_all_but([self._report])
         while True:
             pid, status = os.wait()
             if pid == child:
@@ -145,6 +164,8 @@ class Supervisor:
         if self._uid is not None:
             program.become_nobody(self._uid)
         _tie_to(parent)
+        kernel.hide_memory(False)
+        _close_all_but([0, 1, 2, *request["pass_fds"], self._report])
         os.umask(0o077)
         program.write_files(folder, request["files"])
         program.limit(request, taken + request["processes"])
@@ -154,6 +175,8 @@ class Supervisor:
         if request["isolation"] >= CONFINED:
             guarded = same_user and not self._namespaced
             kernel.filter_system_calls(request["filter_same_user" if guarded else "filter"])
+        if request["module"]:
+            program.run_loaded(request, folder, self._report)
         program.execute(request, folder)
 
     def _watch(self, child: int, folder: str, began: float) -> tuple[str, int, float]:
@@ -162,7 +185,7 @@ class Supervisor:
         handle = os.pidfd_open(child)
         waiting = select.poll()
         waiting.register(handle, select.POLLIN)
-        waiting.register(request["life_line"], select.POLLIN)  # a closed one wakes us too
+        waiting.register(self._life_line, select.POLLIN)  # a closed one wakes us too
         deadline = began + request["wall_s"]
         reason = ""
         looks = 0
@@ -172,7 +195,7 @@ class Supervisor:
             if handle in ready:
                 break
             looks += 1
-            if request["life_line"] in ready:
+            if self._life_line in ready:
                 reason = "killed"
             elif remaining <= 0:
                 reason = "wall_time"
@@ -181,7 +204,7 @@ class Supervisor:
             elif looks % _LOOKS_PER_SEARCH == 0:
                 reason = self._overuse(child, folder)
         if reason:
-            _signal.pidfd_send_signal(handle, _signal.SIGKILL)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
         os.close(handle)
         _, status, usage = os.wait4(child, 0)
         with open(self._reports, "rb") as reports:  # ends: no process that runs the program's code can write to it
@@ -211,9 +234,9 @@ class Supervisor:
     def _own_end(self, code: int, cpu_s: float) -> str:
         if self._wrote_too_much():
             return "output"
-        if code == -_signal.SIGXCPU or (code == -_signal.SIGKILL and cpu_s >= self._request["cpu_s"]):
+        if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_s >= self._request["cpu_s"]):
             return "cpu_time"
-        if code == -_signal.SIGXFSZ:
+        if code == -signal.SIGXFSZ:
             return "files"
         return "exited" if code >= 0 else "signalled"
 
@@ -261,6 +284,11 @@ def _unused_user() -> int | None:
     return None
 
 
-def _close_all_but(kept: int) -> None:
-    os.closerange(0, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+def _close_all_but(kept: list[int]) -> None:
+    """Before the program's limits are set, as the number of open files is one of them."""
+    first = 0
+    for number in sorted(kept):
+        if first < number:  # an empty range that ends at 0 would be taken for one without an end
+            os.closerange(first, number)
+        first = number + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

@@ -179,20 +179,20 @@ ATTACKS = [
     ),
     (
         "a patched host",
-        "import __main__\n__main__.reply_to = lambda values, compute: {'root': [0], 'nodes': [['handle', -1]]}\n"
-        "__main__.answer = lambda *a: True\ndef f(n): return 0\n",
+        "import sys\nhost = sys.modules['reward.code.inside.host']\nhost.reply_to = lambda values, compute: {'root': [0], 'nodes': [['handle', -1]]}\n"
+        "host.answer = lambda *a: True\ndef f(n): return 0\n",
         MODULES,
         "",
     ),
     (
         "answers that are none",
-        "import __main__\n__main__.reply_to = lambda values, compute: {'root': [0], 'nodes': [['tuple', [0]]]}\n",
+        "import sys\nhost = sys.modules['reward.code.inside.host']\nhost.reply_to = lambda values, compute: {'root': [0], 'nodes': [['tuple', [0]]]}\n",
         MODULES,
         "no answer",
     ),
     (
         "a message without end",
-        "import __main__\ndef f(n):\n    import os, time\n    for descriptor in range(3, 64):\n        try:\n"
+        "import os, time\ndef f(n):\n    for descriptor in range(3, 64):\n        try:\n"
         "            os.write(descriptor, b'\\xff\\xff\\xff\\xff' + b'0' * 1000)\n        except OSError: pass\n"
         "    time.sleep(60)\n",
         MODULES,

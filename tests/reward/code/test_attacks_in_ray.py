@@ -33,4 +33,5 @@ def test_the_worker_survives_all_attacks_and_honest_programs_pass_among_them():
             assert verdict.detail
         time.sleep(1.0)
         left = [p for p in psutil.process_iter(["pid", "cmdline", "username"]) if p.pid not in before]
-        assert not [p.info for p in left if {"host.py", "script.py", "examine.py"} & set(p.info["cmdline"] or ())]
+        commands = [" ".join(p.info["cmdline"] or ()) for p in left]
+        assert not [command for command in commands if "launcher.server" in command or "script.py" in command]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import CONFIG
+from attack import CONFIG
 
 from reward.sandbox import Isolation, Sandbox, SandboxUnavailable
 

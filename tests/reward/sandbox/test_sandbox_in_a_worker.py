@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import carriers, gone
+from attack import carriers, gone
 
 from launch.config import compose
 from reward.keeper import Keeper
