@@ -65,6 +65,8 @@ def hunt(roots):
                     pass
 """
 
+HOST = "import sys\nhost = sys.modules['reward.code.inside.host']\n"
+
 ATTACKS = [
     ("reports at import", REPORTS + "forge()\ndef f(n): return None\n", EVERY, ""),
     ("reports at the call", REPORTS + "def f(n): forge(); return True\n", MODULES, ""),
@@ -179,14 +181,14 @@ ATTACKS = [
     ),
     (
         "a patched host",
-        "import sys\nhost = sys.modules['reward.code.inside.host']\nhost.reply_to = lambda values, compute: {'root': [0], 'nodes': [['handle', -1]]}\n"
+        HOST + "host.reply_to = lambda values, compute: {'root': [0], 'nodes': [['handle', -1]]}\n"
         "host.answer = lambda *a: True\ndef f(n): return 0\n",
         MODULES,
         "",
     ),
     (
         "answers that are none",
-        "import sys\nhost = sys.modules['reward.code.inside.host']\nhost.reply_to = lambda values, compute: {'root': [0], 'nodes': [['tuple', [0]]]}\n",
+        HOST + "host.reply_to = lambda values, compute: {'root': [0], 'nodes': [['tuple', [0]]]}\n",
         MODULES,
         "no answer",
     ),
