@@ -98,6 +98,9 @@ _SPACE_AFTER_COMMA = re.compile(r", (?!\d)|(?<!\d), ")
 
 
 _LEADING = re.compile(r"\A(?:\+|=|\\approx|\\Rightarrow|\\implies) ?")
+_REAL_LINE = re.compile(
+    r"\\mathbb(?:\{R\}| ?R)|\\R(?:eals)?|\\text\{ ?(?:all )?real numbers ?\}|all real numbers", re.IGNORECASE
+)
 _WRAPPED_NUMBER = re.compile(r"\\text\{\(?(-?[\d.]+)\)? ?\}|\((-?[\d.]+)\)")
 
 
@@ -112,6 +115,8 @@ def tidy(text: str) -> str:
             text = _THOUSANDS.sub("", text)
         text = _SPACE_AFTER_COMMA.sub(",", _NEEDLESS_SPACE.sub("", text))
         text = _LEADING.sub("", text).rstrip(".").strip()
+        if _REAL_LINE.fullmatch(text):
+            return r"(-\infty,\infty)"
         if match := _WRAPPED_NUMBER.fullmatch(text):
             text = match[1] or match[2]
     return text

@@ -11,9 +11,12 @@ import pytest
 from launch.config import compose
 from launch.validate import check
 from reward.child import judge
+from reward.code.reference import SHAPES
 from reward.keeper import Keeper
+from reward.sandbox import Isolation
 from reward.types import FailureKind, Outcome, VerificationRequest
 from reward.verifiers import REGISTRY
+from reward.verifiers.math import make
 from reward.verifiers.reasoning_gym import RAISES, TRUTH_TASKS
 from reward.verifiers.remote import RETRIED, judgement_of
 
@@ -92,6 +95,31 @@ def test_what_it_says_of_verdicts_and_tasks():
         assert task in PAGE
     statuses = re.search(r"status ((?:\d+, )+\d+ or \d+) \|", PAGE)[1]
     assert set(map(int, re.findall(r"\d+", statuses))) == RETRIED
+
+
+PRESETS = ("lenient", "boxed", "strict")
+ACCEPTED = re.findall(r"^\| `(.+)` \| `(.+)` \| (yes|no) \| (yes|no) \| (yes|no) \|$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_preset_accepts(preset):
+    verify = make(compose([f"reward/math={preset}"]).reward.verifier_settings())
+    assert len(ACCEPTED) >= 20
+    for gold, response, *expected in ACCEPTED:
+        score = verify(request("math", response, gold)).score
+        assert score == (expected[PRESETS.index(preset)] == "yes"), (gold, response)
+
+
+def test_every_shape_of_tests_is_in_the_table():
+    shapes = re.findall(r"\{[^}]*\}", SHAPES)
+    assert len(shapes) == 6
+    for shape in shapes:
+        assert f"| `{shape}` |" in PAGE
+
+
+def test_every_level_of_isolation_is_in_the_table():
+    for level in Isolation:
+        assert f"| `{level.name.lower()}` |" in PAGE
 
 
 def test_the_reply_as_printed():
