@@ -155,6 +155,8 @@ def _equal_structures(gold: Structure, answer: str, config: MathConfig, depth: i
             return False
         return None
     kinds = {gold.kind, found.kind}
+    if kinds == {UNION, LIST} and _are_inequalities(gold.parts, found.parts):
+        return _equal_parts(gold.parts, found.parts, False, config, depth)
     if UNION in kinds or "[" in gold.kind + found.kind or "]" in gold.kind + found.kind:
         if kinds == {gold.kind} and len(gold.parts) == len(found.parts):
             is_ordered = gold.kind != UNION
@@ -169,6 +171,11 @@ def _equal_structures(gold: Structure, answer: str, config: MathConfig, depth: i
     is_named = [any("=" in part for part in parts) for parts in (gold.parts, found.parts)]
     is_ordered = TUPLE in kinds or (kinds == {LIST} and config.ordered_lists) or is_named[0] != is_named[1]
     return _equal_parts(gold.parts, found.parts, is_ordered, config, depth)
+
+
+def _are_inequalities(*sides: list[str]) -> bool:
+    """Whether all parts of a side are, as in x < 1 or x > 2, which is a union."""
+    return any(all(_INEQUALITY.search(part) for part in parts) for parts in sides)
 
 
 def _equal_parts(gold: list[str], answer: list[str], is_ordered: bool, config: MathConfig, depth: int) -> bool:
@@ -224,7 +231,10 @@ def equal_symbolically(gold: str, answer: str) -> bool:
     answer_expressions = symbolic.parse(answer)
     if not answer_expressions:
         raise Unreadable(answer)
-    return symbolic.equal(gold_expressions, answer_expressions)
+    try:
+        return symbolic.equal(gold_expressions, answer_expressions)
+    except symbolic.Incomparable as error:
+        raise Unreadable(answer) from error
 
 
 @lru_cache(maxsize=4096)

@@ -236,7 +236,7 @@ class _Parser:
         self._position += 1
         if kind == "number":
             self._has_decimals |= bool(text.partition(".")[2].strip("0"))
-            number = _context.mpf(text if len(text) <= DIGITS - 10 else _refuse())
+            number = _context.mpf("0" + text if len(text) <= DIGITS - 10 else _refuse())  # it cannot read ".0"
             return lambda values: number
         if kind == "name":
             return self._name(text)

@@ -17,6 +17,7 @@ from reward.answers.expressions import TooLarge
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about the limit that is switched off
 
 MAX_CHARACTERS = 2000  # its grammar needs time beyond proportion for more
+MAX_DEPTH = 25  # of brackets; it needs seconds for a hundred
 MAX_EXPONENT = 100_000
 _CONFIG = [
     math_verify.LatexExtractionConfig(
@@ -29,29 +30,60 @@ _CONFIG = [
 ]
 
 
+class Incomparable(ValueError):
+    """An answer on which math-verify or SymPy raises."""
+
+
 @lru_cache(maxsize=4096)
 def parse(text: str) -> tuple[Any, ...]:
-    """SymPy expressions of one answer; empty where math-verify reads none."""
-    if len(text) > MAX_CHARACTERS:
+    """SymPy expressions of one answer; empty where math-verify reads none, or raises for what it cannot read."""
+    if len(text) > MAX_CHARACTERS or _is_deep(text):
         return ()
-    return tuple(
-        math_verify.parse(
-            rf"\boxed{{{text}}}", _CONFIG, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True
+    try:
+        return tuple(
+            math_verify.parse(
+                rf"\boxed{{{text}}}", _CONFIG, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True
+            )
         )
-    )
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 -- which kind its grammar and SymPy raise has no rule
+        return ()
 
 
 def equal(gold: tuple[Any, ...], answer: tuple[Any, ...]) -> bool:
-    """Whether an expression of `answer` is one of `gold`. Raises `TooLarge` where gold cannot be evaluated."""
+    """Whether an expression of `answer` is one of `gold`.
+
+    Raises `TooLarge` where gold cannot be evaluated, `Incomparable` where the answer cannot be compared, and whatever
+    SymPy does where the gold cannot be compared with itself either.
+    """
     if any(_is_too_large(expression) for expression in gold):
         raise TooLarge
     if any(_is_too_large(expression) or _is_undefined(expression) for expression in answer):
         return False
-    if all(_differ(left, right) for left in gold for right in answer):
+    if any(_is_undefined(expression) for expression in gold):  # 12:00, for one: equal to its own spelling alone
         return False
+    try:
+        return not all(_differ(left, right) for left in gold for right in answer) and _verified(gold, answer)
+    except MemoryError:
+        raise
+    except Exception as error:  # which kind SymPy raises has no rule
+        _verified(gold, gold)
+        raise Incomparable(f"{type(error).__name__}: {error}") from error
+
+
+def _verified(gold: tuple[Any, ...], answer: tuple[Any, ...]) -> bool:
     return math_verify.verify(
         list(gold), list(answer), timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True
     )
+
+
+def _is_deep(text: str) -> bool:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest > MAX_DEPTH
 
 
 def _differ(gold: Any, answer: Any) -> bool:
