@@ -19,11 +19,10 @@ _MOST_DESCRIPTORS = 200  # the kernel takes 253 in one packet
 def main() -> None:
     """Arguments: the descriptor of the socket, a folder and the modules to load from there."""
     number, folder, *modules = sys.argv[1:]
-    path = sys.path.copy()
     sys.path.append(folder)
     for module in modules:
         importlib.import_module(module)
-    sys.path[:] = path
+    del sys.path[-2:]  # that folder, and ours: programs have the standard library
     gc.collect()
     gc.freeze()  # collections in the copies then leave the shared pages alone
     with socket.socket(fileno=int(number)) as control:

@@ -245,6 +245,59 @@ ATTACKS = [
         EVERY,
         "",
     ),
+    (
+        "dicts that lie",
+        "from collections import Counter\n"
+        "def lying(base):\n    return type('D', (base,), {'__eq__': lambda s, o: True, '__hash__': lambda s: 0,\n"
+        "        'items': lambda s: [(0, 7)], 'keys': lambda s: {0}, '__len__': lambda s: 2})\n"
+        "def f(n): return lying(dict if n == 1 else Counter)()\n",
+        MODULES,
+        "",
+    ),
+    (
+        "tests patched where they were loaded",
+        "import sys\nexamine = sys.modules['reward.code.inside.examine']\n"
+        "examine.Examination.fail = lambda *a: None\nexamine._Counted.__exit__ = lambda *a: True\n"
+        "def f(n): return 0\n",
+        MODULES,
+        "",
+    ),
+    (
+        "patched json",
+        "import json\njson.loads = lambda *a, **k: ['call', print, [], {}]\n"
+        'json.dumps = lambda *a, **k: \'{"root": 48611, "nodes": []}\'\ndef f(n): return 0\n',
+        ("check", "call"),
+        "",
+    ),
+    (
+        "descriptors that should not be there",
+        "import os, stat\n"
+        "found = []\nfor number in range(3, 1024):\n    try: found.append(stat.S_IFMT(os.fstat(number).st_mode))\n"
+        "    except OSError: pass\ndef f(n): raise LookupError(f'{len(found)} of {stat.S_IFSOCK in found}')\n",
+        MODULES,
+        "LookupError: 1 of True",
+    ),
+    (
+        "another program through the launcher",
+        "import gc, os, socket\nsent = 0\n"
+        "for descriptor in range(3, 1024):\n    try:\n        with socket.socket(fileno=os.dup(descriptor)) as far:\n"
+        "            socket.send_fds(far, [b'.'], [0, 1, 2, 0, 0, 1])\n            sent += 1\n"
+        "    except OSError: pass\n"
+        "def f(n): return 48611 if sent > 1 else 0\n",
+        ("check", "asserts"),
+        "",
+    ),
+    ("no number", "def f(n): return float('nan')\n", MODULES, ""),
+    ("infinity", "def f(n): return float('inf')\n", MODULES, ""),
+    (
+        "a file left for the next",
+        "import os\nfor folder in ('.', '/', '/tmp', '/scratch', os.environ['HOME']):\n    try:\n"
+        "        with open(os.path.join(folder, 'left'), 'x') as file: file.write('48611')\n    except OSError: pass\n"
+        "found = [open('/tmp/left').read()] if os.path.exists('/tmp/left') else []\n"
+        "def f(n): return int(found[0]) if found else 0\n",
+        MODULES,
+        "",
+    ),
     ("no Python", "def f(n: return\n", EVERY, ""),
     ("a null byte", "x = '\x00'\n", EVERY, ""),
     ("9**9**9**9", "def f(n): return 9**9**9**9\n", MODULES, "time limit of"),
