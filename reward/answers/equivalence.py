@@ -249,5 +249,8 @@ def _is_readable(text: str, depth: int) -> bool:
     name, value = _named(text)
     if name is not None:
         return _is_readable(value, depth + 1)
+    sides = split_top(text, ("=",)) if "=" in text else None
+    if sides and all(expressions.parse(side) is not None for side in sides):
+        return True  # an equation, and math-verify takes a tenth of a second for it
     bare = split_unit(text)[0].removesuffix("%")
     return expressions.parse(bare) is not None or bool(symbolic.parse(bare))
