@@ -83,7 +83,6 @@ def run_loaded(request: dict, scratch: str, report: int) -> NoReturn:
     """Calls `main` of a module that this process has loaded, as if it were the main one of a fresh Python."""
     main = sys.modules[request["module"]].main
     sys.argv = request["argv"]
-    os.environ.clear()
     os.environ.update(_environment(request, scratch))
     sys.modules["__main__"] = types.ModuleType("__main__")
     for name in [name for name in sys.modules if name.partition(".")[0] == __package__]:

@@ -212,6 +212,7 @@ def test_pairs_of_answers(gold, answer, same):
 BEYOND_MATH_VERIFY = {
     ("3:5", r"\frac{3}{5}"),
     ("6.6e-34", "0"),
+    ("x", "x+.0"),
     ("1e-8", "2e-8"),
     ("3 1/2", "31/2"),
     (r"3\frac12", "3 1/2"),
