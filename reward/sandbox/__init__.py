@@ -27,6 +27,7 @@ It does not protect from
 - flaws of the kernel: all levels share it with the run;
 - reading what every program needs: the interpreter, system libraries and, with `packages`, third-party packages;
 - learning about the machine: time, processor, load, and at the levels before namespaced its name and its users' ids;
+- knowing where things lie in memory: programs that are a loaded module are forked from one process;
 - slowing the machine down within the limits, and being beyond those on all its processes together (memory, processor
   time) until the next look;
 - what a program sends to its caller: output and the far end of `pass_fds` are to be read as a stranger's;

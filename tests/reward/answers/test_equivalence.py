@@ -327,7 +327,7 @@ def test_a_reference_too_large_to_evaluate_is_equal_to_its_own_spelling_only():
     "text",
     [
         "{" * 20_000,
-        "{" * 150 + "1" + "}" * 150,
+        "{" * 500 + "1" + "}" * 500,
         "(" * 10_000 + ")" * 10_000,
         r"\frac{1}{" * 2000 + "1" + "}" * 2000,
         r"\sqrt{" * 3000 + "2" + "}" * 3000,
