@@ -7,7 +7,7 @@ what one request that hangs costs beyond its deadline, and the memory of a child
 cache holds an expression of the round before; starting them is left out of the times and stated by itself. On a machine
 with other work the ratio of core times (`ratio_cpu`, of all processes and the caller) says more than that of the clock.
 
-The machine stands beside the figures; `--save` also writes them to benchmarks/results/reward.json.
+The machine and its load before stand beside the figures; `--save` also writes them to benchmarks/results/reward.json.
 """
 
 import argparse
@@ -199,13 +199,20 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     found = {"math": mathematics(options.data, options.children), "hang": one_hang()}
     if "code" in REGISTRY:
         found["code"] = programs(options.children)
     else:
         print("the verifier code is not registered, so programs are left out")
     rounded = {part: {key: round(value, 3) for key, value in each.items()} for part, each in found.items()}
-    content = {"machine": machine(), "children": options.children, "rounds": ROUNDS, "figures": rounded}
+    content = {
+        "machine": machine(),
+        "load_before": load,
+        "children": options.children,
+        "rounds": ROUNDS,
+        "figures": rounded,
+    }
     print(json.dumps(content, indent=2))
     if options.save:
         RESULTS.write_text(json.dumps(content, indent=2) + "\n")
