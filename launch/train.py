@@ -9,6 +9,7 @@ from launch.covariance_metrics import covariance_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
+from launch.response_metrics import response_metrics
 from launch.run import Run
 from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import facts, verify_terms
@@ -65,6 +66,7 @@ def train(config: RunConfig) -> dict[str, Any]:
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
                 row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
+                row |= response_metrics(samples, verdicts)
                 row |= token_metrics(batch, logprobs, entropies)
                 row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:
