@@ -6,6 +6,7 @@ from typing import Any
 from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
+from launch.entropy_metrics import entropy_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
@@ -67,7 +68,7 @@ def train(config: RunConfig) -> dict[str, Any]:
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
                 row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
                 row |= response_metrics(samples, verdicts)
-                row |= token_metrics(batch, logprobs, entropies)
+                row |= token_metrics(batch, logprobs, entropies) | entropy_metrics(samples, trainable, entropies)
                 row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))
