@@ -64,6 +64,44 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             [("of the sampled tokens", "entropy/sampled_mean", ORANGE), ("exact", "entropy/token_mean", BLUE)],
         ),
         _lines(
+            "Entropy by outcome",
+            rows,
+            "entropy (nats per token)",
+            [("right responses", "entropy/correct_mean", GREEN), ("wrong", "entropy/wrong_mean", ORANGE)],
+        ),
+        _lines(
+            "Change of entropy by an update",
+            rows,
+            "change (nats per token)",
+            [
+                ("observed", "dynamics/entropy_change_observed", BLUE),
+                ("Lemma 1", "dynamics/entropy_change_lemma1", ORANGE),
+            ],
+            scale="signed",
+        ),
+        _lines(
+            "Covariance of log-probability and advantage",
+            rows,
+            "covariance (nats)",
+            [("mean over tokens", "covariance/mean", BLUE)],
+            scale="signed",
+        ),
+        _lines(
+            "Diversity of the responses to a prompt",
+            rows,
+            "unique n-grams (product of shares)",
+            [("n = 1 to 5", "diversity/ngram", BLUE)],
+        ),
+        _lines(
+            "Answers to a prompt", rows, "different answers (count)", [("mean", "diversity/distinct_answers", BLUE)]
+        ),
+        _lines(
+            "Calibration error",
+            rows,
+            "expected calibration error",
+            [("likelihood", "calibration/likelihood_ece", BLUE), ("agreement", "calibration/agreement_ece", ORANGE)],
+        ),
+        _lines(
             "Response length",
             rows,
             "length (tokens)",
@@ -123,7 +161,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:
     drawn = _draw(axes, rows, "training", "reward/accuracy", GREY)
     for name, colour in zip(evaluations(rows), itertools.cycle(PALETTE), strict=False):
-        drawn |= _draw(axes, rows, name, f"eval/{name}/avg_at_k", colour, marker="o", linewidth=2)
+        metric = f"eval/{name}/avg_at_k"
+        drawn |= _draw(axes, rows, name, metric, colour, marker="o", linewidth=2)
+        bounded = [row for row in rows if f"{metric}_low" in row]
+        low, high = ([row[f"{metric}_{side}"] for row in bounded] for side in ("low", "high"))
+        axes.fill_between([row["step"] for row in bounded], low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_ylabel("accuracy (share correct)")
     axes.set_ylim(bottom=0)
     return drawn
