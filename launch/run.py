@@ -201,8 +201,7 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        lines = [*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()]
+        lines = [*sentences(implied(config)), prepared.sentence(), *decided]
         self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))

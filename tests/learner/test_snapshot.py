@@ -65,7 +65,15 @@ def started(layout: Layout, model: Path) -> Iterator[LearnerGroup]:
     config = settings(layout)
     objective = ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction)
     group = LearnerGroup(
-        config.learner, objective, config.entropy, config.off_policy, config.seed, config.steps, device="cpu", threads=1
+        config.learner,
+        objective,
+        config.entropy,
+        config.probe,
+        config.off_policy,
+        config.seed,
+        config.steps,
+        device="cpu",
+        threads=1,
     )
     try:
         ray.get(group.begin_start(str(model), layout.dtype, False, 1.0), timeout=180)
