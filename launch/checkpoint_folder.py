@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from learner.snapshots import Wholes
+from learner.snapshots import Header, Wholes
 
 CHECKPOINTS = "checkpoints"
 MANIFEST, STATE, RANDOM = "manifest.json", "state.json", "random.safetensors"
@@ -51,6 +51,12 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
     files: list[str]
+
+    def header(self) -> Header:
+        """What `LearnerGroup.restore` takes besides the arrays."""
+        optimizer = self.state["optimizer"]
+        shapes = {name: tuple(shape) for name, shape in self.state["shapes"].items()}
+        return Header(shapes, optimizer["steps"], optimizer["moments"], self.state["controls"], {})
 
     def random(self) -> dict[str, np.ndarray]:
         """States of generators uint8 [bytes], by "<rank>.<device>"."""

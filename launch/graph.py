@@ -21,7 +21,6 @@ from launch.placement import ENGINES, RANKS, REFERENCES
 from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
 from learner.reference import ReferenceGroup
-from learner.snapshots import Header
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -138,14 +137,8 @@ class Graph:
             config.rollout.sync_timeout_s,
         )
         if checkpoint:
-            self._restore(checkpoint)
+            self.learner.restore(checkpoint.header(), checkpoint.random(), checkpoint.buckets())
         self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        state, optimizer = checkpoint.state, checkpoint.state["optimizer"]
-        shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-        header = Header(shapes, optimizer["steps"], optimizer["moments"], state["controls"], {})
-        self.learner.restore(header, checkpoint.random(), checkpoint.buckets())
 
     def sync(self, version: int) -> dict[str, float]:
         """Send the learner's weights to the engines as `version`, and prove that they arrived.

@@ -54,6 +54,7 @@ MAY_DIFFER = (
     "learner.logprob_chunk_tokens",
     "learner.attention",
     "learner.gradient_checkpointing",
+    "learner.max_skipped_updates",
     "learner.start_timeout_s",
     "learner.deadline_s",
     "learner.threads",

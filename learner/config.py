@@ -77,6 +77,7 @@ class LearnerConfig:
     epsilon: float
     weight_decay: float
     max_grad_norm: float | None
+    max_skipped_updates: int
     packing: bool
     row_tokens: int
     tokens_per_microbatch: int
