@@ -149,10 +149,13 @@ def steps_in(checkpoints: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def newest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a sentence about each newer one. Changes nothing."""
+def newest(checkpoints: Path, last: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, of step `last` or before where it is given, and a sentence about each newer one.
+
+    Changes nothing.
+    """
     sentences: list[str] = []
-    for step in reversed(steps_in(checkpoints)):
+    for step in (step for step in reversed(steps_in(checkpoints)) if last is None or step <= last):
         path = checkpoints / folder_name(step)
         try:
             return open_checkpoint(path), sentences

@@ -176,11 +176,13 @@ def _quota(folder: Path) -> list[float]:
         return []
 
 
-def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner: bool = True) -> Shares:
+def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, only: str | None = None) -> Shares:
     """Divide one machine, or settle what every actor asks of a cluster.
 
     On one machine engines, learner and reference take turns, so each group may use all cores; GPUs are not shared, and
     ConfigError is raised where there are too few. A cluster may still grow, so there nothing is refused yet.
+
+    only  the name of the one group that runs, where not all do
     """
     device = config.cluster.device
     if device == "auto":
@@ -188,7 +190,7 @@ def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner:
     if joined:
         threads = config.learner.threads or config.cluster.cpus_per_rank
         return Shares(device, True, config.cluster.cpus_per_engine, threads, threads)
-    wanted = groups(config, device) if with_learner else [engine_group(config, device)]
+    wanted = [group for group in groups(config, device) if only in (None, group.name)]
     problem = lacks(wanted, nodes) if device == "cuda" else ""
     if problem:
         raise ConfigError(problem.replace("the cluster has", "this machine has").replace(", add nodes", "") + ".")

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -58,18 +58,7 @@ class Graph:
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
-        self.learner = LearnerGroup(
-            config.learner,
-            ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
-            config.entropy,
-            config.probe,
-            config.off_policy,
-            config.seed,
-            config.steps,
-            shares.device,
-            shares.learner_threads,
-            places[RANKS],
-        )
+        self.learner = make_learner(config, shares, places[RANKS])
         self.reference: ReferenceGroup | None = None
         if config.reference.place != "none":
             self.reference = ReferenceGroup(
@@ -193,6 +182,22 @@ class Graph:
         if error is not None:
             name_losses(error, self._nodes)
         self.close()
+
+
+def make_learner(config: RunConfig, shares: Shares, places: Sequence[Mapping[str, Any]]) -> LearnerGroup:
+    """The ranks, which have loaded nothing yet; `places` are the Ray options of each."""
+    return LearnerGroup(
+        config.learner,
+        ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
+        config.entropy,
+        config.probe,
+        config.off_policy,
+        config.seed,
+        config.steps,
+        shares.device,
+        shares.learner_threads,
+        places,
+    )
 
 
 def _cause(error: BaseException) -> str:

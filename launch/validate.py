@@ -76,6 +76,17 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
     ]
 
 
+def learner_problems(config: RunConfig) -> list[str]:
+    """All reasons why the learner alone cannot have these settings, as `check` has them."""
+    return [
+        *beyond_limits(config),
+        *_offloading(config),
+        *_attention(config),
+        *problems(config.model),
+        *_adapters(config),
+    ]
+
+
 def implied(config: RunConfig) -> Implied:
     """The sizes that `check`ed settings come to."""
     rollout, off_policy = config.rollout, config.off_policy
