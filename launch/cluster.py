@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from launch.config import ConfigError, RunConfig
 from launch.placement import Group, Node, engine_group, lacks, rank_group, reference_group, reserved, shared
@@ -70,7 +71,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             raise ConfigError(problem)
         where = {"address": address}
     try:
-        with kept_from_ray():
+        with kept_from_ray(), on_loopback() if address is None else nullcontext():
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cluster.address={address}: {error}") from error
@@ -81,6 +82,25 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     finally:
         with kept_from_ray():
             ray.shutdown()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen for HTTP on 127.0.0.1 only, as it does by itself on macOS and Windows.
+
+    Left alone, its metrics answer whoever asks on any interface of the machine.
+    """
+    variable, given = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER
+    environment = os.environ.get(variable)
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = given
+        if environment is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = environment
 
 
 @cache

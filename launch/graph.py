@@ -108,7 +108,7 @@ class Graph:
             calls += self.reference.begin_start(
                 reference_path,
                 model.dtype,
-                model.trust_remote_code,
+                config.reference.trust_remote_code if config.reference.path else model.trust_remote_code,
                 config.rollout.temperature,
                 config.reference.offload,
             )

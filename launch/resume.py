@@ -27,6 +27,7 @@ MAY_DIFFER = (
     "model.trust_remote_code",
     "reference.actors",
     "reference.offload",
+    "reference.trust_remote_code",
     "reward.workers",
     "reward.children_per_worker",
     "reward.memory_mb",

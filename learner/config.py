@@ -51,6 +51,7 @@ class ReferenceConfig:
     path: str | None  # None: the model the run starts from
     actors: int
     offload: bool
+    trust_remote_code: bool
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class DeepSpeedModel:
             dtype=getattr(torch, dtype),
             attn_implementation=config.attention,
             trust_remote_code=trust_remote_code,
+            use_safetensors=True,  # the other form is a pickle
         )
         if sharded_loading:
             _restore_rotary_frequencies(model)

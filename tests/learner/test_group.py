@@ -3,11 +3,12 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,33 +115,31 @@ INJECTED = {
 }
 
 
-def spoil(_worker, what: str | None) -> None:
-    """Let what an update computes on this rank become NaN; None undoes it."""
-    from learner import update
-    from learner.objective import token_losses
-    from learner.pass_tokens import PassTokens
+def spoil(what: str | None) -> Callable[[Any], None]:
+    """For a rank: let what an update computes there become NaN; None undoes it."""
 
-    def spoilt(tokens, *arguments):
-        losses, tally = token_losses(tokens, *arguments)
-        if what == "loss":
-            losses = losses * float("nan")
-        elif what == "gradient":
-            losses = losses + (tokens.logprobs * 0).sqrt()  # worth 0, with an infinite slope
-        return losses, tally
+    def change(_worker) -> None:
+        from learner import update
+        from learner.objective import token_losses
+        from learner.pass_tokens import PassTokens
 
-    class Spoilt(PassTokens):
-        @classmethod
-        def of(cls, batch, rows, logprobs, entropies):
-            return PassTokens.of(batch, rows, logprobs * float("nan"), entropies)
+        def spoilt(tokens, *arguments):
+            losses, tally = token_losses(tokens, *arguments)
+            if what == "loss":
+                losses = losses * float("nan")
+            elif what == "gradient":
+                losses = losses + (tokens.logprobs * 0).sqrt()  # worth 0, with an infinite slope
+            return losses, tally
 
-    update.token_losses = spoilt if what else token_losses
-    update.PassTokens = Spoilt if what == "logprobs" else PassTokens
+        class Spoilt(PassTokens):
+            @classmethod
+            def of(cls, batch, rows, logprobs, entropies):
+                return PassTokens.of(batch, rows, logprobs * float("nan"), entropies)
 
+        update.token_losses = spoilt if what else token_losses
+        update.PassTokens = Spoilt if what == "logprobs" else PassTokens
 
-def break_a_weight(worker) -> None:
-    """As a bit that flips in memory would."""
-    shard = next(shard for shard in worker.model.state._shards.values() if shard.size)
-    shard.of(shard.flat)[0] = float("nan")
+    return change
 
 
 def snapshot(group: LearnerGroup) -> dict[str, np.ndarray]:
@@ -390,6 +389,11 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         engine = worker.model.engine
         return bool(engine.zero_cpu_offload()), bool(engine.zero_offload_param())
 
+    def break_a_weight(worker) -> None:
+        """As a bit that flips in memory would."""
+        shard = next(shard for shard in worker.model.state._shards.values() if shard.size)
+        shard.of(shard.flat)[0] = float("nan")
+
     truth = expected[layout.model]
     size = truth.batch.lengths.size
     order = np.random.default_rng(1).permutation(size) if layout.shuffled else np.arange(size)
@@ -431,10 +435,10 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         before = snapshot(group)
         for inject, cause in INJECTED.items():
             # On the last rank only, but for the batch, which all of them have.
-            ray.get(group.actors[-1].__ray_call__.remote(spoil, inject), timeout=60)
+            ray.get(group.actors[-1].__ray_call__.remote(spoil(inject)), timeout=60)
             wrong = np.full_like(batch.advantages, np.nan) if inject == "advantages" else batch.advantages
             skipped = group.update(replace(batch, advantages=wrong), step=3)
-            ray.get(group.actors[-1].__ray_call__.remote(spoil, None), timeout=60)
+            ray.get(group.actors[-1].__ray_call__.remote(spoil(None)), timeout=60)
             assert skipped.skipped == [(0, cause), (1, cause)]
             assert skipped.applied == 0
             assert skipped.metrics["policy/skipped_updates"] == 2
