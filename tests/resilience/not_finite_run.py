@@ -25,6 +25,9 @@ SETTINGS = (
     "data.evaluation.heldout.rows=8",
     "data.evaluation.out_of_domain.rows=8",
     "evaluation.samples_per_prompt=1",
+    # Slow machines may take their time.
+    "rollout.start_timeout_s=500",
+    "learner.start_timeout_s=500",
     "checkpoint.every=1",
     "checkpoint.keep_last=2",
     "steps=6",

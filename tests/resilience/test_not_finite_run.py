@@ -16,7 +16,7 @@ import pytest
 from launch.run_folder import read_metrics
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 400
+LIMIT_S = 550
 SECRETS = {
     "WANDB_API_KEY": "planted0wandb" + "a1" * 14,
     "HF_TOKEN": "hf_planted0hub" + "b2" * 12,
@@ -87,7 +87,7 @@ def watched() -> Iterator[Watched]:
                 lines.append(line)
                 if line.startswith("step 1/"):
                     break
-            sockets = listening(process.pid)
+            sockets = listening(process.pid) if process.poll() is None else []
             stdout, stderr = process.communicate(timeout=LIMIT_S)
         finally:
             process.kill()
