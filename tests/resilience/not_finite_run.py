@@ -1,4 +1,4 @@
-"""`python tests/resilience/not_finite_run.py FOLDER [overrides]`: a real run whose advantages become NaN.
+"""`python -m tests.resilience.not_finite_run FOLDER [overrides]`: a real run whose advantages become NaN.
 
 In step 2 those of one of its two updates, which is skipped; in step 4 all of them, which is more than is allowed.
 """

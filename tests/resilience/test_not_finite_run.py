@@ -75,7 +75,7 @@ def listening(pid: int) -> list[tuple[str, str, bool]]:
 def watched() -> Iterator[Watched]:
     with tempfile.TemporaryDirectory(prefix="nan-", dir="/tmp", ignore_cleanup_errors=True) as path:
         folder = Path(path) / "run"
-        command = [sys.executable, str(ROOT / "tests/resilience/not_finite_run.py"), str(folder)]
+        command = [sys.executable, "-m", "tests.resilience.not_finite_run", str(folder)]
         command += ["logger=tensorboard", "reward.remote.token_variable=VERDICT_TOKEN"]
         process = subprocess.Popen(
             command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
