@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from launch.replay import main as replay
 from launch.run_folder import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -95,17 +96,6 @@ def watched() -> Iterator[Watched]:
         yield Watched(folder, process.returncode, "".join(lines) + stdout, stderr, sockets)
 
 
-def replay(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "launch.replay", str(folder), *arguments],
-        cwd=ROOT,
-        env=environ(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
-
-
 def test_nan_is_skipped_within_the_budget_and_then_ends_the_run(watched):
     assert watched.status == 1, watched.stderr
     rows = {row["step"]: row for row in read_metrics(watched.folder)}
@@ -127,12 +117,12 @@ def test_nan_is_skipped_within_the_budget_and_then_ends_the_run(watched):
     assert [path.name for path in (watched.folder / "batches").iterdir()] == ["step_000004.safetensors"]
 
 
-def test_the_batch_that_ended_the_run_shows_the_same_when_it_is_trained_on_again(watched):
-    done = replay(watched.folder, "step=4")
-    assert done.returncode == 1, done.stderr
-    assert f"From {watched.folder}/checkpoints/step_000003, steps 4 to 4" in done.stdout
-    assert "step 4: update 1 of 2 was skipped: its advantages are not finite; update 2 of 2" in done.stdout
-    assert "metrics.jsonl has no step 4: the run ended in it." in done.stdout
+def test_the_batch_that_ended_the_run_shows_the_same_when_it_is_trained_on_again(watched, ray_session, capsys):
+    assert replay([str(watched.folder), "step=4"]) == 1
+    printed = capsys.readouterr().out
+    assert f"From {watched.folder}/checkpoints/step_000003, steps 4 to 4" in printed
+    assert "step 4: update 1 of 2 was skipped: its advantages are not finite; update 2 of 2" in printed
+    assert "metrics.jsonl has no step 4: the run ended in it." in printed
 
 
 def test_no_secret_is_written_or_printed(watched):
