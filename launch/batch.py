@@ -157,6 +157,9 @@ def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, trainable: 
         "groups/too_small": kinds.too_small / groups,
         "groups/mixed": kinds.mixed / groups,
         "response/length_mean": float(lengths.mean()),
+        "response/length_p10": float(np.quantile(lengths, 0.1)),
+        "response/length_p50": float(np.quantile(lengths, 0.5)),
+        "response/length_p90": float(np.quantile(lengths, 0.9)),
         "response/length_max": int(lengths.max()),
         "response/truncated_share": truncated / len(samples),
         "tokens/generated": int(lengths.sum()),
@@ -185,12 +188,17 @@ def token_metrics(batch: TokenBatch, logprobs: np.ndarray, entropies: np.ndarray
 
     logprobs, entropies  float32 [response tokens] by the learner, under the weights that drew the tokens
     """
-    gap = np.abs(logprobs.astype(np.float64) - batch.behaviour_logprobs)
+    log_ratio = logprobs.astype(np.float64) - batch.behaviour_logprobs
+    gap = np.abs(log_ratio)
+    probability_gap = np.abs(np.exp(logprobs.astype(np.float64)) - np.exp(batch.behaviour_logprobs.astype(np.float64)))
     return {
         "entropy/token_mean": float(entropies.astype(np.float64).mean()),
         "entropy/sampled_mean": float(-batch.behaviour_logprobs.astype(np.float64).mean()),
         "mismatch/logprob_abs_mean": float(gap.mean()),
         "mismatch/logprob_abs_max": float(gap.max()),
         "mismatch/prob_ratio_mean": float(np.exp(gap).mean()),
+        "mismatch/prob_abs_mean": float(probability_gap.mean()),
+        "mismatch/prob_abs_max": float(probability_gap.max()),
+        "mismatch/kl_k3": float((np.expm1(log_ratio) - log_ratio).mean()),
         "tokens/trained": int(batch.mask.sum()),
     }

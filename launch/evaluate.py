@@ -1,4 +1,4 @@
-"""avg@k on held-out prompts: inside a run, and of any model folder as
+"""Accuracy on held-out prompts: inside a run, and of any model folder as
 
 python -m launch.evaluate [overrides], for example model.path=runs/.../model evaluation.samples_per_prompt=16
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from launch import stopping
+from launch.accuracy import average_at_k, interval, majority_at_k, pass_at_k
 from launch.cluster import divide, is_joined, places, ray_session
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
 from launch.failures import FAILURES, sentence
@@ -26,6 +27,7 @@ from launch.run_folder import RunFolder, versions
 from launch.verdicts import NothingJudged, verify
 from reward.policy import FailurePolicy, apply_failure_policy
 from reward.pool import RewardPool
+from reward.types import Verdict
 from rollout.pool import RolloutPool
 from rollout.types import FinishReason, Prompt, Sampling
 
@@ -42,10 +44,9 @@ def evaluate(
     seed: int,
     max_failure_share: float,
 ) -> dict[str, float]:
-    """For each set: avg@k, the mean over prompts of the share of its k responses that are right, with k beside it.
+    """`accuracy_row`, lengths and failures of each set, under `eval/<set>/`.
 
-    A response whose verifier failed is left out of its prompt's mean; `failed` counts them. Raises `TooManyFailures`
-    where more than `max_failure_share` of a set failed.
+    Raises `TooManyFailures` where more than `max_failure_share` of a set failed, `NothingJudged` where all did.
     """
     row: dict[str, float] = {}
     sampling = Sampling(config.temperature, config.top_p, config.top_k, max_new_tokens)
@@ -54,28 +55,47 @@ def evaluate(
         verdicts = verify(reward, prompts, groups)
         apply_failure_policy(verdicts, FailurePolicy.EXCLUDE, max_failure_share)
         responses = [response for group in groups for response in group]
-        right = np.array([np.nan if v.score is None else float(v.score == 1.0) for v in verdicts])
-        row |= {
-            f"eval/{name}/avg_at_k": average_at_k(right.reshape(len(prompts), -1)),
-            f"eval/{name}/k": config.samples_per_prompt,
-            f"eval/{name}/failed": int(np.isnan(right).sum()),
-            f"eval/{name}/length_mean": float(np.mean([len(r.token_ids) for r in responses])),
-            f"eval/{name}/truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
+        figures = accuracy_row(_by_prompt(verdicts, config.samples_per_prompt), seed) | {
+            "k": config.samples_per_prompt,
+            "failed": sum(verdict.score is None for verdict in verdicts),
+            "length_mean": float(np.mean([len(r.token_ids) for r in responses])),
+            "truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
         }
+        row |= {f"eval/{name}/{key}": value for key, value in figures.items()}
     return row
 
 
-def average_at_k(right: np.ndarray) -> float:
-    """Mean over prompts of the mean over their responses [prompts, k]; NaN entries are left out of both.
+def accuracy_row(groups: Sequence[Sequence[Verdict]], seed: int) -> dict[str, float]:
+    """Means over prompts of what their k verdicts come to; a response is right where its score is 1.
 
-    Raises `NothingJudged` where no response has a verdict.
+    avg_at_k             share of right ones; avg_at_k_low and avg_at_k_high bound its 95 % bootstrap interval
+    pass_at_2, 4 ... k   chance that as many have a right one among them
+    maj_at_k             share of right ones when all vote
+
+    A response whose verifier failed is left out of its prompt, and a prompt with fewer verdicts than a figure needs out
+    of that figure, which is missing where no prompt has enough. Raises `NothingJudged` where no response has a verdict.
     """
-    judged = ~np.isnan(right)
-    if not judged.any():
+    right = np.array([[np.nan if v.score is None else float(v.score == 1.0) for v in group] for group in groups])
+    averages = average_at_k(right)
+    if np.isnan(averages).all():
         raise NothingJudged("no response of the evaluation set has a verdict: every verifier failed")
-    has_any = judged.any(axis=1)
-    means = np.nansum(right[has_any], axis=1) / judged[has_any].sum(axis=1)
-    return float(means.mean())
+    low, high = interval(averages, seed)
+    row = {"avg_at_k": float(np.nanmean(averages)), "avg_at_k_low": low, "avg_at_k_high": high}
+    k = right.shape[1]
+    for draws in sorted({2**i for i in range(1, k.bit_length()) if 2**i < k} | {k} - {1}):
+        passed = pass_at_k(right, draws)
+        if not np.isnan(passed).all():
+            row[f"pass_at_{draws}"] = float(np.nanmean(passed))
+    votes = [
+        majority_at_k([v.answer for v in group], [v.score == 1.0 for v in group], k)
+        for group in groups
+        if k > 1 and all(v.score is not None for v in group)
+    ]
+    return row | ({"maj_at_k": float(np.mean(votes))} if votes else {})
+
+
+def _by_prompt(verdicts: Sequence[Verdict], k: int) -> list[Sequence[Verdict]]:
+    return [verdicts[start : start + k] for start in range(0, len(verdicts), k)]
 
 
 def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
@@ -117,11 +137,23 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
 
 def table(row: Mapping[str, float]) -> str:
     """One line per evaluation set."""
-    lines = [f"{'set':<16}{'avg@k':>8}{'k':>5}{'length':>9}{'truncated':>11}{'failed':>8}"]
+    lines = [
+        f"{'set':<16}{'avg@k':>8}{'95 % interval':>16}{'pass@k':>8}{'maj@k':>8}"
+        f"{'k':>5}{'length':>9}{'truncated':>11}{'failed':>8}"
+    ]
     for name in dict.fromkeys(key.split("/")[1] for key in row):
-        figures = [row[f"eval/{name}/{key}"] for key in ("avg_at_k", "k", "length_mean", "truncated_share", "failed")]
-        lines.append("{:<16}{:>8.3f}{:>5.0f}{:>9.1f}{:>11.1%}{:>8.0f}".format(name, *figures))
+        of = {key.removeprefix(f"eval/{name}/"): value for key, value in row.items() if key.startswith(f"eval/{name}/")}
+        between = f"{of['avg_at_k_low']:.3f} to {of['avg_at_k_high']:.3f}"
+        several = [_figure(of.get(key)) for key in (f"pass_at_{of['k']:.0f}", "maj_at_k")]
+        lines.append(
+            f"{name:<16}{of['avg_at_k']:>8.3f}{between:>16}{several[0]:>8}{several[1]:>8}"
+            f"{of['k']:>5.0f}{of['length_mean']:>9.1f}{of['truncated_share']:>11.1%}{of['failed']:>8.0f}"
+        )
     return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def main(overrides: Sequence[str]) -> int:

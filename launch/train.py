@@ -6,9 +6,11 @@ from typing import Any
 from launch.batch import Sample, add_advantages, build_batch, rewards_of, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
+from launch.entropy_metrics import entropy_metrics
 from launch.entry import hydra_entry
 from launch.prepare import prepare
 from launch.records import rollout_records
+from launch.response_metrics import response_metrics
 from launch.run import Run
 from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import facts, verify_terms
@@ -65,7 +67,8 @@ def train(config: RunConfig) -> dict[str, Any]:
                 logprobs, entropies = scores or updated.scores
                 row |= sample_metrics(samples, count_outcomes(verdicts), trainable)
                 row |= verdict_metrics(samples, verdicts) | term_metrics(rewards, further)
-                row |= token_metrics(batch, logprobs, entropies)
+                row |= response_metrics(samples, verdicts)
+                row |= token_metrics(batch, logprobs, entropies) | entropy_metrics(samples, trainable, entropies)
                 row |= covariance_metrics(batch, logprobs, entropies, config.entropy.clip_cov)
                 if config.output.save_rollouts:
                     run.folder.write_rollouts(step, rollout_records(samples, verdicts, trainable, entropies))

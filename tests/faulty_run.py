@@ -1,4 +1,4 @@
-"""`python tests/faulty_run.py FAULT FOLDER`: a short real run whose workers start with a fault of `tests.faults`."""
+"""`python -m tests.faulty_run FAULT FOLDER`: a short real run whose workers start with a fault of `tests.faults`."""
 
 import os
 import sys

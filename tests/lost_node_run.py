@@ -1,4 +1,4 @@
-"""`python tests/lost_node_run.py FOLDER PHASE...`: runs on two Ray nodes of which the second dies, a killed driver.
+"""`python -m tests.lost_node_run FOLDER PHASE...`: runs on two Ray nodes of which the second dies, a killed driver.
 
 Actors are real, what they load is not. One line of what it prints is JSON: for each phase the sentence, the seconds
 from the node's death to it, and what is left afterwards.

@@ -1,4 +1,4 @@
-"""`python tests/two_nodes_run.py FOLDER [overrides]`: a real run on two Ray nodes, engines on one, ranks on the other.
+"""`python -m tests.two_nodes_run FOLDER [overrides]`: a real run on two Ray nodes, engines on one, ranks on the other.
 
 The last line it prints is JSON: the node of the driver and of each actor, what was fetched from which node, the CPUs
 free after each run, and what a second run said that the nodes have no room for.

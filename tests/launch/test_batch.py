@@ -155,6 +155,9 @@ def test_figures_about_samples():
         "groups/too_small": 0.5,
         "groups/mixed": 0.5,
         "response/length_mean": 7 / 4,
+        "response/length_p10": 1.0,
+        "response/length_p50": 1.5,
+        "response/length_p90": pytest.approx(2.7),
         "response/length_max": 3,
         "response/truncated_share": 0.25,
         "tokens/generated": 7,
@@ -184,6 +187,10 @@ def test_figures_about_tokens():
         "mismatch/logprob_abs_mean": pytest.approx(np.log(2) / 6, rel=1e-6),
         "mismatch/logprob_abs_max": pytest.approx(np.log(2), rel=1e-6),
         "mismatch/prob_ratio_mean": pytest.approx(7 / 6, rel=1e-6),
+        # From e^-3 to half of it.
+        "mismatch/prob_abs_mean": pytest.approx(np.exp(-3) / 2 / 6, rel=1e-6),
+        "mismatch/prob_abs_max": pytest.approx(np.exp(-3) / 2, rel=1e-6),
+        "mismatch/kl_k3": pytest.approx((0.5 - 1 + np.log(2)) / 6, rel=1e-6),
         "tokens/trained": 6,
     }
 

@@ -129,14 +129,6 @@ def test_the_parts_of_mbpp_are_those_of_its_paper():
 MBPP = ("mbpp", "mbpp_test", "mbpp_sanitized")
 
 
-@pytest.mark.parametrize(("name", "verifier"), [("humaneval", "code"), ("leetcode", "code")])
-def test_a_verifier_that_is_not_there_is_one_sentence(name, verifier):
-    shared(FILES[name][0])
-    config = compose([f"data={name}", f"data.path={SHARED / FILES[name][0]}"])
-    [sentence] = check(config, training=False)
-    assert f"verifier: unknown verifier '{verifier}'; known are" in sentence
-
-
 def test_generated_instructions_are_trained_on(tmp_path):
     file = tmp_path / "prompts.jsonl"
     write_instructions(["--rows", "200", "--seed", "0", "--out", str(file)])

@@ -178,7 +178,7 @@ def test_another_seed_is_another_run(tmp_path, ray_session):
 @pytest.mark.parametrize("fault", ["skip_tied_head_repack", pytest.param("lose_last_bucket", marks=pytest.mark.slow)])
 def test_a_broken_sync_stops_the_run(fault, tmp_path):
     """With weights that did not all arrive, the canary ends the run before another token is drawn."""
-    command = [sys.executable, str(ROOT / "tests/faulty_run.py"), fault, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.faulty_run", fault, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "canary check failed after the sync of weight version 1" in done.stderr

@@ -25,7 +25,7 @@ def found_too(tmp_path_factory) -> dict:
 def drill(folder: Path, *phases: str) -> dict:
     # In a process of its own, because this one may be connected to the Ray of the other tests, and without its token.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, str(ROOT / "tests/lost_node_run.py"), str(folder), *phases]
+    command = [sys.executable, "-m", "tests.lost_node_run", str(folder), *phases]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     # Ray prints what it has to say about the node that died.

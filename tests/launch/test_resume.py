@@ -96,7 +96,7 @@ def test_resume_is_refused_where_there_is_no_run_and_with_an_experiment_or_a_swe
 
 def test_a_new_folder_begins_a_run(tmp_path):
     assert resumption(config(tmp_path / "new")) is None
-    RunFolder(tmp_path / "empty")
+    RunFolder(tmp_path / "empty").write_config(config(tmp_path / "empty"))
     assert resumption(config(tmp_path / "empty", "resume=never")) is None
     with pytest.raises(ConfigError, match="made no step"):
         resumption(config(tmp_path / "empty", f"resume={tmp_path}/empty"))

@@ -18,7 +18,7 @@ STEPS = 2
 def observed(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("two_nodes")
     # In a process of its own, because this one may be connected to the Ray of the other tests.
-    command = [sys.executable, str(ROOT / "tests/two_nodes_run.py"), str(folder), f"steps={STEPS}", "rollout.engines=1"]
+    command = [sys.executable, "-m", "tests.two_nodes_run", str(folder), f"steps={STEPS}", "rollout.engines=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, json.loads(done.stdout.splitlines()[-1])

@@ -103,7 +103,7 @@ def test_the_pool_is_made_for_the_verifiers_of_terms_too():
     assert verifiers(config) == {"reasoning_gym", "think_answer"}
 
 
-RULES = "boxed, hash, answer_tag, the_answer_is, last_number"
+RULES = "boxed, hash, answer_tag, the_answer_is, bare, last_number"
 
 
 @pytest.mark.parametrize(

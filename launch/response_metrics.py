@@ -1,0 +1,79 @@
+"""Diversity of the responses to a prompt, and what their likelihood and their agreement say about being right. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from launch.batch import Sample
+from launch.calibration import auroc, brier_score, expected_calibration_error
+from launch.diversity import answer_entropy, ngram_diversity
+from reward.types import Verdict
+
+
+def response_metrics(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Figures over the responses of a step; means over prompts, then calibration over all judged responses.
+
+    diversity/ngram             Jin et al. (arXiv 2511.05993, eq. 8)
+    diversity/distinct_answers  different answers among the responses to a prompt
+    diversity/answer_entropy    nats
+    confidence/logprob_right    mean over right responses of their mean log-probability per token, in nats; likewise
+                                logprob_wrong, and logprob_gap between the two
+    calibration/likelihood_*    ece, brier and auroc of exp(mean log-probability per token), the response's own
+    calibration/agreement_*     the same of the share of its prompt's responses with the same answer
+
+    A figure that has no meaning for the step, as a gap without wrong responses, is missing. Right responses to a prompt
+    have one answer, however they are written.
+
+    verdicts  one per sample, in order
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        groups[sample.group].append(i)
+    answers = ["right" if v.score == 1.0 else (v.answer,) for v in verdicts]
+    diversities = [
+        ngram_diversity([samples[i].response.token_ids.tolist() for i in group]) for group in groups.values()
+    ]
+    row = {
+        "diversity/distinct_answers": float(np.mean([len({answers[i] for i in group}) for group in groups.values()])),
+        "diversity/answer_entropy": float(
+            np.mean([answer_entropy([answers[i] for i in group]) for group in groups.values()])
+        ),
+    }
+    if measured := [value for value in diversities if value is not None]:
+        row["diversity/ngram"] = float(np.mean(measured))
+    agreement = np.empty(len(samples))
+    for group in groups.values():
+        votes = Counter(answers[i] for i in group)
+        agreement[group] = [votes[answers[i]] / len(group) for i in group]
+    judged = np.array([v.score is not None for v in verdicts])
+    right = np.array([v.score == 1.0 for v in verdicts])[judged]
+    logprobs = np.array([np.mean(s.response.logprobs, dtype=np.float64) for s in samples])[judged]
+    return (
+        row
+        | _gap(logprobs, right)
+        | _of("likelihood", np.exp(logprobs), right)
+        | _of("agreement", agreement[judged], right)
+    )
+
+
+def _gap(logprobs: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    means = {
+        f"confidence/logprob_{name}": float(logprobs[chosen].mean())
+        for name, chosen in (("right", right), ("wrong", ~right))
+        if chosen.any()
+    }
+    if len(means) == 2:
+        means["confidence/logprob_gap"] = means["confidence/logprob_right"] - means["confidence/logprob_wrong"]
+    return means
+
+
+def _of(name: str, confidence: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    if not right.size:
+        return {}
+    row = {
+        f"calibration/{name}_ece": expected_calibration_error(confidence, right),
+        f"calibration/{name}_brier": brier_score(confidence, right),
+    }
+    area = auroc(confidence, right)
+    return row if area is None else row | {f"calibration/{name}_auroc": area}
