@@ -15,9 +15,9 @@ from learner.snapshots import WEIGHTS, Wholes
 NOT_COMPARED = ("time/", "speed/", "memory/", "learner/")
 # Sums in another order differ in the last digits, which the updates of a step pass on: the first steps of AdamW are the
 # signs of the gradients. By dtype of the model, relative, and absolute for figures near 0.
-ROUND_OFF = {"float32": (2e-3, 2e-4), "bfloat16": (5e-2, 5e-3)}
+ROUND_OFF = {"float32": (1e-3, 1e-4), "bfloat16": (5e-2, 5e-3)}
 # Of how far the weights moved, how far they may be from where they should be. By dtype of the model.
-ASTRAY = {"float32": 2e-2, "bfloat16": 0.2}
+ASTRAY = {"float32": 1e-3, "bfloat16": 0.2}
 
 
 @dataclass(frozen=True)
