@@ -114,6 +114,11 @@ def add_advantages(
     return Trainable(replace(batch, advantages=of_tokens), kept, advantages, kinds, penalty)
 
 
+def rewards_of(samples: Sequence[Sample]) -> np.ndarray:
+    """float64, the rewards of the samples that have one: those of the batch, in its order."""
+    return np.array([sample.reward.total for sample in samples if sample.reward is not None])
+
+
 def _kept(samples: Sequence[Sample]) -> np.ndarray:
     return np.array([i for i, sample in enumerate(samples) if sample.reward is not None], np.int64)
 

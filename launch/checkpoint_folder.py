@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from learner.snapshots import Wholes
+from learner.snapshots import Header, Wholes
 
 CHECKPOINTS = "checkpoints"
 MANIFEST, STATE, RANDOM = "manifest.json", "state.json", "random.safetensors"
@@ -51,6 +51,12 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
     files: list[str]
+
+    def header(self) -> Header:
+        """What `LearnerGroup.restore` takes besides the arrays."""
+        optimizer = self.state["optimizer"]
+        shapes = {name: tuple(shape) for name, shape in self.state["shapes"].items()}
+        return Header(shapes, optimizer["steps"], optimizer["moments"], self.state["controls"], {})
 
     def random(self) -> dict[str, np.ndarray]:
         """States of generators uint8 [bytes], by "<rank>.<device>"."""
@@ -143,10 +149,13 @@ def steps_in(checkpoints: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def newest(checkpoints: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and a sentence about each newer one. Changes nothing."""
+def newest(checkpoints: Path, last: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, of step `last` or before where it is given, and a sentence about each newer one.
+
+    Changes nothing.
+    """
     sentences: list[str] = []
-    for step in reversed(steps_in(checkpoints)):
+    for step in (step for step in reversed(steps_in(checkpoints)) if last is None or step <= last):
         path = checkpoints / folder_name(step)
         try:
             return open_checkpoint(path), sentences

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from launch.config import ConfigError, RunConfig
 from launch.placement import Group, Node, engine_group, lacks, rank_group, reference_group, reserved, shared
@@ -70,7 +71,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             raise ConfigError(problem)
         where = {"address": address}
     try:
-        with kept_from_ray():
+        with kept_from_ray(), on_loopback() if address is None else nullcontext():
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cluster.address={address}: {error}") from error
@@ -81,6 +82,25 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     finally:
         with kept_from_ray():
             ray.shutdown()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen for HTTP on 127.0.0.1 only, as it does by itself on macOS and Windows.
+
+    Left alone, its metrics answer whoever asks on any interface of the machine.
+    """
+    variable, given = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER
+    environment = os.environ.get(variable)
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = given
+        if environment is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = environment
 
 
 @cache
@@ -176,11 +196,13 @@ def _quota(folder: Path) -> list[float]:
         return []
 
 
-def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner: bool = True) -> Shares:
+def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, only: str | None = None) -> Shares:
     """Divide one machine, or settle what every actor asks of a cluster.
 
     On one machine engines, learner and reference take turns, so each group may use all cores; GPUs are not shared, and
     ConfigError is raised where there are too few. A cluster may still grow, so there nothing is refused yet.
+
+    only  the name of the one group that runs, where not all do
     """
     device = config.cluster.device
     if device == "auto":
@@ -188,7 +210,7 @@ def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, with_learner:
     if joined:
         threads = config.learner.threads or config.cluster.cpus_per_rank
         return Shares(device, True, config.cluster.cpus_per_engine, threads, threads)
-    wanted = groups(config, device) if with_learner else [engine_group(config, device)]
+    wanted = [group for group in groups(config, device) if only in (None, group.name)]
     problem = lacks(wanted, nodes) if device == "cuda" else ""
     if problem:
         raise ConfigError(problem.replace("the cluster has", "this machine has").replace(", add nodes", "") + ".")

@@ -81,6 +81,7 @@ class AlarmsConfig:
 class OutputConfig:
     folder: str
     save_rollouts: bool
+    save_batches: str  # recent | all | none
     save_model: bool
     display: str  # auto | live | lines
 

@@ -12,7 +12,9 @@ from learner.types import TokenBatch
 def covariance_metrics(
     batch: TokenBatch, logprobs: np.ndarray, entropies: np.ndarray, clip_cov: ClipCovConfig | None
 ) -> dict[str, float]:
-    """Of the trained tokens, under the policy before the batch's updates; none of no tokens. docs/entropy/dynamics.md.
+    """Of the trained tokens, under the policy before the batch's updates; docs/entropy/dynamics.md.
+
+    None of no tokens, and none where a log-probability or an advantage is not finite.
 
     Advantages are those of the estimator, before an entropy control shapes them.
 
@@ -24,6 +26,8 @@ def covariance_metrics(
         return {}
     own, exact = (values[index].astype(np.float64) for values in (logprobs, entropies))
     tokens = shown_tokens(batch, 0, index, own, exact, None, ClipConfig(None, None))
+    if not (np.isfinite(own).all() and np.isfinite(tokens.advantages).all()):
+        return {}
     scores = token_covariance(tokens)
     banded = clip_cov is not None and clip_cov.bounds == "absolute"
     low, high = (clip_cov.low, clip_cov.high) if clip_cov is not None and banded else (np.inf, np.inf)

@@ -21,7 +21,7 @@ from launch.graph import StartFailed, wait_started
 from launch.logs import ActorLogs, log_to_files
 from launch.model_folder import model_folder
 from launch.nodes import model_missing, name_losses, not_up, planned
-from launch.placement import cluster_nodes, engine_group
+from launch.placement import ENGINES, cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
 from launch.verdicts import NothingJudged, verify
@@ -105,7 +105,7 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
     folder.write_config(config)
     limit_s = config.cluster.start_timeout_s
     with ray_session(config):
-        shares = divide(config, cluster_nodes(), is_joined(config), with_learner=False)
+        shares = divide(config, cluster_nodes(), is_joined(config), only=ENGINES)
         engines = engine_group(config, shares.device)
         with (
             places(shares, [engines], limit_s, partial(print, flush=True)) as held,

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,6 @@ from launch.placement import ENGINES, RANKS, REFERENCES
 from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
 from learner.reference import ReferenceGroup
-from learner.snapshots import Header
 from reward.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -59,18 +58,7 @@ class Graph:
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
-        self.learner = LearnerGroup(
-            config.learner,
-            ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
-            config.entropy,
-            config.probe,
-            config.off_policy,
-            config.seed,
-            config.steps,
-            shares.device,
-            shares.learner_threads,
-            places[RANKS],
-        )
+        self.learner = make_learner(config, shares, places[RANKS])
         self.reference: ReferenceGroup | None = None
         if config.reference.place != "none":
             self.reference = ReferenceGroup(
@@ -120,7 +108,7 @@ class Graph:
             calls += self.reference.begin_start(
                 reference_path,
                 model.dtype,
-                model.trust_remote_code,
+                config.reference.trust_remote_code if config.reference.path else model.trust_remote_code,
                 config.rollout.temperature,
                 config.reference.offload,
             )
@@ -138,14 +126,8 @@ class Graph:
             config.rollout.sync_timeout_s,
         )
         if checkpoint:
-            self._restore(checkpoint)
+            self.learner.restore(checkpoint.header(), checkpoint.random(), checkpoint.buckets())
         self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        state, optimizer = checkpoint.state, checkpoint.state["optimizer"]
-        shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-        header = Header(shapes, optimizer["steps"], optimizer["moments"], state["controls"], {})
-        self.learner.restore(header, checkpoint.random(), checkpoint.buckets())
 
     def sync(self, version: int) -> dict[str, float]:
         """Send the learner's weights to the engines as `version`, and prove that they arrived.
@@ -200,6 +182,22 @@ class Graph:
         if error is not None:
             name_losses(error, self._nodes)
         self.close()
+
+
+def make_learner(config: RunConfig, shares: Shares, places: Sequence[Mapping[str, Any]]) -> LearnerGroup:
+    """The ranks, which have loaded nothing yet; `places` are the Ray options of each."""
+    return LearnerGroup(
+        config.learner,
+        ObjectiveConfig(config.algorithm, config.clip, config.reference, config.correction),
+        config.entropy,
+        config.probe,
+        config.off_policy,
+        config.seed,
+        config.steps,
+        shares.device,
+        shares.learner_threads,
+        places,
+    )
 
 
 def _cause(error: BaseException) -> str:

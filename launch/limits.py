@@ -42,6 +42,7 @@ CHOICES = {
     "cluster.device": ("auto", "cpu", "cuda"),
     "checkpoint.best": ("max", "min"),
     "logger.wandb_mode": ("offline", "online"),
+    "output.save_batches": ("recent", "all", "none"),
     "output.display": ("auto", "live", "lines"),
 }
 AT_LEAST_ONE = (
@@ -100,6 +101,7 @@ NOT_NEGATIVE = (
     "probe.states",
     "learner.warmup_updates",
     "learner.weight_decay",
+    "learner.max_skipped_updates",
     "evaluation.every",
     "evaluation.temperature",
     "evaluation.top_k",

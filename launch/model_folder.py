@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from launch.config import ASSETS, ModelConfig
 from learner.config import ReferenceConfig
@@ -14,9 +15,10 @@ from learner.head_support import transform_problem
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 INDEX = "model.safetensors.index.json"
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 TOKENIZER = "tokenizer (tokenizer.json or tokenizer.model)"
 CONTENTS = {
-    "config.json": ("config.json",),
+    CONFIG: (CONFIG,),
     TOKENIZER: ("tokenizer.json", "tokenizer.model"),
     "weights (*.safetensors)": ("*.safetensors",),
 }
@@ -40,6 +42,7 @@ def problems(model: ModelConfig) -> Iterator[str]:
         yield _absent(model)
         return
     yield from _lacking("model.path", folder, CONTENTS)
+    yield from _brings_code("model", folder, model.trust_remote_code)
 
 
 def reference_problems(reference: ReferenceConfig) -> Iterator[str]:
@@ -53,6 +56,7 @@ def reference_problems(reference: ReferenceConfig) -> Iterator[str]:
         return
     needed = {what: patterns for what, patterns in CONTENTS.items() if what != TOKENIZER}
     yield from _lacking("reference.path", folder, needed)
+    yield from _brings_code("reference", folder, reference.trust_remote_code)
 
 
 def _lacking(setting: str, folder: Path, contents: dict[str, tuple[str, ...]]) -> Iterator[str]:
@@ -61,7 +65,26 @@ def _lacking(setting: str, folder: Path, contents: dict[str, tuple[str, ...]]) -
             yield f"{setting}: {folder} has no {what}."
     if missing := _missing_shards(folder):
         yield f"{setting}: {folder} lacks {len(missing)} of the files in its {INDEX}, {missing[0]} first."
-    yield from _unsupported(setting, folder / "config.json")
+    yield from _unsupported(setting, folder / CONFIG)
+
+
+def _brings_code(section: str, folder: Path, trusted: bool) -> Iterator[str]:
+    """A sentence where transformers or vLLM would run Python files of the folder, and may not."""
+    found = [name for name in (CONFIG, TOKENIZER_CONFIG) if "auto_map" in _json_object(folder / name)]
+    if found and not trusted:
+        yield (
+            f"{section}.path: the model in {folder} brings Python code of its own (auto_map in {found[0]}): give "
+            f"{section}.trust_remote_code=true to run it, or another model."
+        )
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    """Empty where the file holds none; what is wrong with it is said elsewhere."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _unsupported(setting: str, file: Path) -> Iterator[str]:

@@ -11,8 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from launch import stopping
 from launch.alarms import EntropyAlarms
+from launch.batch_file import remove_batches
 from launch.checkpoint_folder import CHECKPOINTS, clear_leftovers, steps_in
 from launch.checkpoints import Checkpoints
 from launch.cluster import divide, groups, is_joined, places, ray_session
@@ -33,7 +36,10 @@ from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
 from launch.time_left import TimeLeft
+from launch.updates import Updates, measured
 from launch.validate import implied, sentences
+from learner.group import Updated
+from learner.types import TokenBatch
 
 # Exit status of a run whose time is up: EX_TEMPFAIL of sysexits.h, to be started again.
 TIME_IS_UP = 75
@@ -122,6 +128,10 @@ class Run:
             # The actors of a cluster are no children of this process, so there is nothing to add up.
             return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 
+    def update(self, step: int, batch: TokenBatch, rewards: np.ndarray) -> Updated:
+        """All updates of the batch of `step`; `rewards` of its samples."""
+        return self._updates(step, batch, rewards)
+
     def evaluation_due(self, step: int) -> bool:
         """Every so many steps, and after the last."""
         every = self._config.evaluation.every
@@ -133,7 +143,7 @@ class Run:
     def record(self, step: int, row: dict[str, float]) -> None:
         """Close the step: add its times and speeds, append the row to the metrics, show and log it."""
         times = self.phases.row()
-        row = {"step": step, "weight_version": step} | row | times
+        row = {"step": step, "weight_version": step} | measured(row) | times
         if step:
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
         flags, begun = self._alarms.watch(row)
@@ -190,6 +200,7 @@ class Run:
         checkpoint = taken_up.checkpoint
         taken_up.lines.extend(take_up_prompts(self._prepared.train, checkpoint, self._config.resume_force))
         self.folder.rewind(checkpoint.step)
+        remove_batches(self.folder.path, checkpoint.step + 1, None)
         clear_leftovers(self.folder.path / CHECKPOINTS, checkpoint.step)
         return checkpoint.state
 
@@ -201,8 +212,7 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        lines = [*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()]
+        lines = [*sentences(implied(config)), prepared.sentence(), *decided]
         self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
@@ -214,6 +224,9 @@ class Run:
         values = {int(row["step"]): row.get(checkpoint.metric or "") for row in rows}
         self._checkpoints = Checkpoints(
             self.folder.path, checkpoint, self.graph.learner, self.graph.save, values, self._degraded
+        )
+        self._updates = Updates(
+            config, self.folder.path, self.graph.learner, rows, self._display.notice, self._degraded
         )
         if self._taken_up:
             self._display.goes_on(rows)

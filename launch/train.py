@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from launch.batch import Sample, add_advantages, build_batch, sample_metrics, token_metrics
+from launch.batch import Sample, add_advantages, build_batch, rewards_of, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
 from launch.entropy_metrics import entropy_metrics
@@ -57,7 +57,7 @@ def train(config: RunConfig) -> dict[str, Any]:
                 batch = replace(batch, old_logprobs=scores[0], old_entropies=scores[1]) if scores else batch
             with phases("update"):
                 row = staleness(batch.versions, step - 1, config.off_policy.max_staleness)
-                updated = graph.learner.update(batch, step - 1)
+                updated = run.update(step, batch, rewards_of(samples))
                 row |= updated.metrics
             with phases("sync"):
                 row |= graph.sync(step)

@@ -69,10 +69,22 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_cluster(config),
         *problems(config.model),
         *reference_problems(config.reference),
+        *_remote_code(config),
         *_adapters(config),
         *evaluation_problems(config.data),
         *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
         *(logger_problems(config.logger) if training else []),
+    ]
+
+
+def learner_problems(config: RunConfig) -> list[str]:
+    """All reasons why the learner alone cannot have these settings, as `check` has them."""
+    return [
+        *beyond_limits(config),
+        *_offloading(config),
+        *_attention(config),
+        *problems(config.model),
+        *_adapters(config),
     ]
 
 
@@ -242,6 +254,14 @@ def _cluster(config: RunConfig) -> Iterator[str]:
     size = config.rollout.tensor_parallel_size
     if config.cluster.device == "cpu" and size > 1:
         yield f"rollout.tensor_parallel_size = {size} spreads an engine over GPUs, and cluster.device is cpu; give 1."
+
+
+def _remote_code(config: RunConfig) -> Iterator[str]:
+    if config.reference.trust_remote_code and config.reference.path is None:
+        yield (
+            "reference.trust_remote_code is without effect unless reference.path is given: the reference policy is the "
+            "model, for which model.trust_remote_code speaks."
+        )
 
 
 def _adapters(config: RunConfig) -> Iterator[str]:

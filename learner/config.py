@@ -51,6 +51,7 @@ class ReferenceConfig:
     path: str | None  # None: the model the run starts from
     actors: int
     offload: bool
+    trust_remote_code: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class LearnerConfig:
     epsilon: float
     weight_decay: float
     max_grad_norm: float | None
+    max_skipped_updates: int
     packing: bool
     row_tokens: int
     tokens_per_microbatch: int

@@ -49,6 +49,7 @@ class DeepSpeedModel:
             dtype=getattr(torch, dtype),
             attn_implementation=config.attention,
             trust_remote_code=trust_remote_code,
+            use_safetensors=True,  # the other form is a pickle
         )
         if sharded_loading:
             _restore_rotary_frequencies(model)
@@ -85,23 +86,18 @@ class DeepSpeedModel:
         self.engine.set_gradient_accumulation_boundary(last)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, apply and clear the gradients; returns the global gradient norm before clipping.
+        """Clip, apply and clear the gradients; returns the global gradient norm before clipping, the same on all ranks.
 
-        Raises FloatingPointError, the parameters as they were, where the gradients are not finite.
+        Where it is not finite, nothing is applied: parameters and moments stay as they were.
         """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         norm = self._plain_norm() if self._config.zero_stage == 0 else None
-        if norm is None or math.isfinite(norm):  # the other stages look for themselves, and skip such a step
-            self.engine.step()
-        if norm is None:
-            norm = float(self.engine.get_global_grad_norm())
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient norm of an update is {norm}, so the update was not applied: look for log-probabilities "
-                "or advantages that are not finite, or lower learner.learning_rate"
-            )
-        return norm
+        if norm is not None and not math.isfinite(norm):  # the other stages look for themselves, and skip such a step
+            self.engine.zero_grad()
+            return norm
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm()) if norm is None else norm
 
     def _plain_norm(self) -> float:
         # Stage 0 in float32 clips but never reports the norm; its gradients are whole and reduced at this point.

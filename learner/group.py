@@ -13,6 +13,7 @@ from entropy.control import ROLLOUT
 from entropy.controls import make_controls
 from learner.accounting import plan_metrics, speed_metrics
 from learner.config import LearnerConfig, ObjectiveConfig, OffPolicyConfig, ProbeConfig
+from learner.finite import Skipped, WeightsNotFinite, first_causes
 from learner.metrics import merged
 from learner.planning import PassLimits, minibatches, plan_passes
 from learner.schedule import learning_rate
@@ -37,11 +38,15 @@ class Updated:
     metrics              of all updates
     logprobs, entropies  float32 [response tokens] under the weights before the update, where the batch came without old
                          log-probabilities; else None
+    applied              updates that were
+    skipped              updates that were not, in order
     """
 
     metrics: dict[str, float]
     logprobs: np.ndarray | None
     entropies: np.ndarray | None
+    applied: int
+    skipped: list[Skipped]
 
     @property
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
@@ -126,18 +131,33 @@ class LearnerGroup:
         return _whole(batch, self._get("score", self._all("score", ray.put(batch), passes), limit_s))
 
     def update(self, batch: TokenBatch, step: int) -> Updated:
-        """All updates of rollout batch `step` (from 0)."""
+        """All updates of rollout batch `step` (from 0).
+
+        One whose advantages, log-probabilities, loss or gradient are not finite is skipped. Raises WeightsNotFinite
+        where weights or moments no longer are.
+        """
         profile = self._get("start", self._profiles[:1])[0]
         start = time.perf_counter()
         plans = self.plan_updates(batch, step)
         limit_s = self._config.deadline_s * max(1, len(plans))
         results = self._get("update", self._all("update", ray.put(batch), plans, step), limit_s)
         seconds = time.perf_counter() - start
-        row = merged(tally for tally, _ in results).values() | plan_metrics(batch.lengths, plans)
+        tallies, scores, seen, broken = zip(*results, strict=True)
+        skipped = first_causes(seen)
+        if name := next(filter(None, broken), None):
+            causes = [f"update {number + 1} of {len(plans)} was skipped: {cause}" for number, cause in skipped]
+            raise WeightsNotFinite(
+                "; ".join(
+                    [f"weights or moments of {name} are not finite after the updates of step {step + 1}", *causes]
+                )
+            )
+        row = merged(tallies).values() | plan_metrics(batch.lengths, plans)
         row |= speed_metrics(batch, plans, profile, self._config.ranks, seconds)
+        row["policy/skipped_updates"] = len(skipped)
+        applied = len(plans) - len(skipped)
         if batch.old_logprobs is not None:
-            return Updated(row, None, None)
-        return Updated(row, *_whole(batch, [scores for _, scores in results]))
+            return Updated(row, None, None, applied, skipped)
+        return Updated(row, *_whole(batch, list(scores)), applied, skipped)
 
     def plan_updates(self, batch: TokenBatch, step: int) -> list[UpdatePlan]:
         """Samples of each update, rank and pass, and each update's learning rate."""

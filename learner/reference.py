@@ -38,7 +38,11 @@ class FrozenModel:
         self.device = device
         self._rests_on = torch.device("cpu") if offload else device
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), attn_implementation=attention, trust_remote_code=trust_remote_code
+            path,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,  # the other form is a pickle
         )
         self.model = model.eval().requires_grad_(False).to(self._rests_on)
 

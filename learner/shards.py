@@ -93,6 +93,15 @@ class OptimizerState:
                         pieces[kind][shard.name] = (shard.start + first, _float32(values))
             yield pieces
 
+    def not_finite(self) -> str | None:
+        """A parameter of which this rank holds a weight or a moment that is not finite; None where all are."""
+        for shard in self._shards.values():
+            state = self._optimizer.state.get(shard.flat, {})
+            kept = (value for value in state.values() if torch.is_tensor(value) and value.numel() == shard.flat.numel())
+            if not all(bool(shard.of(values).isfinite().all()) for values in (shard.flat, *kept)):
+                return shard.name
+        return None
+
     def begin_take(self, steps: int, moments: list[str]) -> None:
         """Make room for moments as of `steps` steps, in place of those there are."""
         for shard in self._shards.values():

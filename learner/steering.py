@@ -12,6 +12,7 @@ from entropy.control import MICROBATCH, ROLLOUT, UPDATE, Controls, Decision
 from entropy.plan import NEUTRAL, TokenPlan, composed
 from entropy.tokens import UpdateTokens
 from learner.config import ClipConfig
+from learner.finite import ADVANTAGES, LOGPROBS, check_finite
 from learner.metrics import Tally
 from learner.pass_tokens import PassTokens
 from learner.policy import Policy
@@ -49,8 +50,11 @@ class Steering:
         """Decide about the whole update before its first pass. All ranks call it at once.
 
         The first update of a batch finds the policy as it was when the batch was scored, so it is not scored again.
+        Raises NotFinite, on every rank alike, where no control could rank the tokens.
         """
         began = time.perf_counter()
+        if batch.advantages is not None:
+            check_finite(batch.advantages[_index(batch, plan)], ADVANTAGES)
         plans: list[TokenPlan] = []
         tally = Tally()
         if self.controls.has(UPDATE):
@@ -59,6 +63,7 @@ class Steering:
             if needs.discriminators or (looks and (batch.old_logprobs is None or not is_first)):
                 found = policy.score(batch, plan.passes[rank], exact=needs.discriminators)
                 current = joined(self.gather(found))
+                check_finite(current.logprobs[batch.mask[current.index]], LOGPROBS)
             else:
                 current = _old(batch) if looks or batch.old_logprobs is not None else _unknown(batch)
             self._decide(UPDATE, batch, plan, current, plans, tally)
@@ -116,6 +121,7 @@ def _index(batch: TokenBatch, plan: UpdatePlan) -> np.ndarray:
 def _old(batch: TokenBatch) -> Scores:
     if batch.old_logprobs is None or batch.old_entropies is None:
         raise ValueError("the entropy controls look at the policy that drew the rollout, which was not scored")
+    check_finite(batch.old_logprobs[batch.mask], LOGPROBS)
     return Scores(np.arange(batch.mask.size), batch.old_logprobs, batch.old_entropies)
 
 

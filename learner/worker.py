@@ -90,17 +90,22 @@ class LearnerWorker:
         """Of this rank's share of the response tokens."""
         return self.policy.score(batch, passes[self.rank])
 
-    def update(self, batch: TokenBatch, updates: list[UpdatePlan], step: int) -> tuple[Tally, Scores]:
-        """All updates of rollout batch `step` (from 0): this rank's share of metrics, and what its first found."""
+    def update(
+        self, batch: TokenBatch, updates: list[UpdatePlan], step: int
+    ) -> tuple[Tally, Scores, dict[int, str], str | None]:
+        """All updates of rollout batch `step` (from 0).
+
+        Returns what `learner.update.Applied` holds, and a parameter of this rank whose state is not finite after them.
+        """
         from learner.update import apply_updates
 
         batch = self._steering.open(batch, step)
-        tally, scores = apply_updates(
+        tally, scores, skipped = apply_updates(
             self.model, self.policy, self._objective, self._steering, batch, updates, self.rank, self._probe
         )
         tally.maximum("speed/controls_seconds", self._steering.spent_s)
         tally.maximum("memory/learner_peak_bytes", peak_memory_bytes())
-        return tally, scores
+        return tally, scores, skipped, self.model.state.not_finite()
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probabilities at temperature 1 of each sequence's tokens after its first; whole on every rank."""

@@ -106,6 +106,7 @@ def _engine_args(args_class: type, settings: EngineSettings) -> Any:
     return args_class(
         model=settings.model_path,
         dtype=settings.dtype,
+        load_format="safetensors",  # the other form is a pickle
         max_model_len=settings.context_tokens,
         max_num_seqs=settings.max_sequences,
         max_num_batched_tokens=max(8192, settings.context_tokens),

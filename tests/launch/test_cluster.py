@@ -116,7 +116,7 @@ def test_too_few_gpus_on_one_machine_are_refused_at_once():
         "lower learner.ranks or rollout.engines or set cluster.device=cpu."
     )
     assert divide(config("cluster.device=cpu"), GPU_MACHINE, joined=False).device == "cpu"
-    assert divide(config("learner.ranks=1"), GPU_MACHINE, joined=False, with_learner=False).device == "cuda"
+    assert divide(config("learner.ranks=1"), GPU_MACHINE, joined=False, only=ENGINES).device == "cuda"
 
 
 def test_a_cluster_may_still_grow():

@@ -44,7 +44,7 @@ def objective(low=None, high=None, reference=None, correction=None, **algorithm)
     return ObjectiveConfig(
         AlgorithmConfig(**(ALGORITHM | algorithm)),
         ClipConfig(low, high),
-        ReferenceConfig(place, coef, estimator, None, 1, False),
+        ReferenceConfig(place, coef, estimator, None, 1, False, False),
         CorrectionConfig(*(correction or ("none", None, None))),
     )
 

@@ -3,11 +3,12 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from entropy.dynamics import observed_change, predicted_change, sampled_policy_gradient_change
 from launch.config import ASSETS, RunConfig, compose
 from learner.config import ObjectiveConfig
+from learner.finite import WeightsNotFinite
 from learner.group import LearnerFailed, LearnerGroup
 from learner.planning import minibatches
 from learner.types import TokenBatch
@@ -103,6 +105,49 @@ def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[
         yield group
     finally:
         group.close()
+
+
+INJECTED = {
+    "advantages": "its advantages are not finite",
+    "logprobs": "its log-probabilities are not finite",
+    "loss": "its loss is not finite",
+    "gradient": "the norm of its gradient is not finite",
+}
+
+
+def spoil(what: str | None) -> Callable[[Any], None]:
+    """For a rank: let what an update computes there become NaN; None undoes it."""
+
+    def change(_worker) -> None:
+        from learner import update
+        from learner.objective import token_losses
+        from learner.pass_tokens import PassTokens
+
+        def spoilt(tokens, *arguments):
+            losses, tally = token_losses(tokens, *arguments)
+            if what == "loss":
+                losses = losses * float("nan")
+            elif what == "gradient":
+                losses = losses + (tokens.logprobs * 0).sqrt()  # worth 0, with an infinite slope
+            return losses, tally
+
+        class Spoilt(PassTokens):
+            @classmethod
+            def of(cls, batch, rows, logprobs, entropies):
+                return PassTokens.of(batch, rows, logprobs * float("nan"), entropies)
+
+        update.token_losses = spoilt if what else token_losses
+        update.PassTokens = Spoilt if what == "logprobs" else PassTokens
+
+    return change
+
+
+def snapshot(group: LearnerGroup) -> dict[str, np.ndarray]:
+    """Copies of weights and moments."""
+    buckets = group.snapshot(1 << 30).wholes()
+    return {
+        f"{kind} {name}": v.copy() for bucket in buckets for kind, part in bucket.items() for name, v in part.items()
+    }
 
 
 class Reference:
@@ -344,6 +389,11 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         engine = worker.model.engine
         return bool(engine.zero_cpu_offload()), bool(engine.zero_offload_param())
 
+    def break_a_weight(worker) -> None:
+        """As a bit that flips in memory would."""
+        shard = next(shard for shard in worker.model.state._shards.values() if shard.size)
+        shard.of(shard.flat)[0] = float("nan")
+
     truth = expected[layout.model]
     size = truth.batch.lengths.size
     order = np.random.default_rng(1).permutation(size) if layout.shuffled else np.arange(size)
@@ -382,9 +432,27 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         np.testing.assert_array_equal(updated.logprobs, logprobs)
         np.testing.assert_array_equal(updated.entropies, entropies)
 
-        with pytest.raises(FloatingPointError, match=r"norm of an update is (nan|inf), so the update was not applied"):
-            group.update(replace(batch, advantages=np.full_like(batch.advantages, np.nan)), step=3)
+        before = snapshot(group)
+        for inject, cause in INJECTED.items():
+            # On the last rank only, but for the batch, which all of them have.
+            ray.get(group.actors[-1].__ray_call__.remote(spoil(inject)), timeout=60)
+            wrong = np.full_like(batch.advantages, np.nan) if inject == "advantages" else batch.advantages
+            skipped = group.update(replace(batch, advantages=wrong), step=3)
+            ray.get(group.actors[-1].__ray_call__.remote(spoil(None)), timeout=60)
+            assert skipped.skipped == [(0, cause), (1, cause)]
+            assert skipped.applied == 0
+            assert skipped.metrics["policy/skipped_updates"] == 2
+            assert "policy/loss" not in skipped.metrics
+            after = snapshot(group)
+            assert after.keys() == before.keys()
+            assert all(np.array_equal(after[name], before[name]) for name in before), inject
         group.save(str(tmp_path / "model"))
+        # The gradients of what was skipped are gone: the next update is finite, and moves the weights.
+        assert group.update(batch, step=3).skipped == []
+        assert group.score_sequences(truth.sequences)[0][0] != truth.at_temperature_1[0][0]
+        ray.get(group.actors[-1].__ray_call__.remote(break_a_weight), timeout=60)
+        with pytest.raises(WeightsNotFinite, match=r"weights or moments of \S+ are not finite after .* step 4"):
+            group.update(batch, step=3)
 
     saved = load_file(tmp_path / "model" / "model.safetensors")
     assert saved.keys() == truth.after.keys()

@@ -174,6 +174,8 @@ def donor(model, ray_session):
             fresh = Taken.of(group)
             group.update(make_batch(0), 0)
             group.update(make_batch(1), 1)
+            # Nothing in this model draws random numbers; one with dropout would.
+            ray.get([actor.__ray_call__.remote(lambda _: torch.rand(7)) for actor in group.actors], timeout=60)
             taken, scores = Taken.of(group), policy(group)
             metrics = group.update(make_batch(2), 2).metrics
             return Donor(fresh, taken, scores, metrics, Taken.of(group), policy(group))
@@ -195,12 +197,14 @@ def test_in_the_same_layout_training_goes_on_bit_for_bit(name, donor, model):
     moments = [] if name == "sgd" else ["exp_avg", "exp_avg_sq"]
     assert (wanted.fresh.header.steps, wanted.fresh.header.moments) == (0, [])
     assert sorted(wanted.taken.header.moments) == moments
+    assert not np.array_equal(wanted.taken.random["0.cpu"], wanted.fresh.random["0.cpu"])
     assert wanted.taken.header.steps == (2 * (STEPS - 1) if moments else 0)
     assert all(values.dtype == np.float32 for values in wanted.taken.state.values())
     assert len(wanted.taken.buckets) > 1 or "adapters" in name
     with started(LAYOUTS[name], model) as group:
         group.restore(wanted.taken.header, wanted.taken.random, wanted.taken.buckets)
         exactly(Taken.of(group).state, wanted.taken.state)
+        exactly(Taken.of(group).random, wanted.taken.random)
         np.testing.assert_array_equal(policy(group), wanted.scores)
         metrics = group.update(make_batch(2), 2).metrics
         reached = Taken.of(group)

@@ -343,7 +343,7 @@ def test_a_batch_without_old_logprobs_takes_those_of_its_update():
     table = Table()
     now, entropies = (values.detach().numpy() for values in table.forward(batch, [np.arange(8)]))
     settings = objective(low=0.2, high=0.3, denominator="sequences", correction=("token_truncate", None, 1.5))
-    tally, scores = apply_updates(
+    tally, scores, _ = apply_updates(
         table, table, settings, unsteered(settings), batch, [plan_of(LAYOUTS["packed_rows"])], 0
     )
     assert tally.values()["policy/ratio_max"] == tally.values()["policy/ratio_min"] == 1
@@ -358,7 +358,7 @@ def test_updates_follow_each_other():
     batch, settings = make_batch(), objective(low=0.2, high=0.3)
     table, plain = Table(learn=True), Table()
     plans = [plan_of([[[[0], [1]]]], [0, 1], 0.5), plan_of([[[[6]], [[7]]]], [6, 7], 0.25)]
-    tally, scores = apply_updates(table, table, settings, unsteered(settings), batch, plans, 0)
+    tally, scores, _ = apply_updates(table, table, settings, unsteered(settings), batch, plans, 0)
     assert scores.index.tolist() == [0, 1, 2, 3, 4]  # what the first update found
     norms = []
     for plan in plans:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ SETTINGS = (
     "rollout.prompts_per_step=8",
     "off_policy=updates2",
     "learner.ranks=2",
-    "entropy=[adaptive_bonus,clip_cov]",
+    "entropy=[prog_adv_guided,adaptive_bonus,clip_cov]",
     "clip=open",
     "data.evaluation.heldout.rows=8",
     "data.evaluation.out_of_domain.rows=8",
@@ -48,6 +49,11 @@ def command(*overrides: str) -> list[str]:
 
 def run(*overrides: str) -> subprocess.CompletedProcess:
     return subprocess.run(command(*overrides), cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def replay(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "launch.replay", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
 
 
 def started(*overrides: str) -> subprocess.Popen:
@@ -112,6 +118,9 @@ def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(str
     for part in ("controls", "prompts", "optimizer", "weight_version"):
         assert state(folder, 6)[part] == state(straight, 6)[part]
     assert state(folder, 6)["controls"] != state(folder, 3)["controls"]
+    # Entropy is above the target of the rule, so its weight grows by 0.05 a step from 0.
+    weights = [row["positive_advantage/weight"] for row in rows(folder)]
+    assert weights == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2, 0.25])
     for step in range(1, 7):
         one, other = (
             pyarrow.parquet.read_table(f / "rollouts" / f"step_{step:06d}.parquet") for f in (folder, straight)
@@ -125,6 +134,38 @@ def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(str
     again = run(f"resume={folder}")
     assert again.returncode == 2
     assert "has made its 6 steps" in again.stderr
+
+
+def test_a_step_is_trained_on_again_alone_bit_for_bit(straight):
+    done = replay(straight, "step=6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"From {straight}/checkpoints/step_000003, steps 4 to 6" in done.stdout
+    assert re.search(r"\n(\d+) figures of step 6: \1 equal, 0 within round-off, 0 beyond\.\n", done.stdout)
+    assert done.stdout.endswith("Weights and moments are those of the checkpoint of step 6, bit for bit.\n")
+
+    lacking = replay(straight, "step=3")
+    assert lacking.returncode == 2
+    assert lacking.stderr.startswith(
+        f"step 3 is reached from the model that the run began with over the batches of steps 1 to 3, and {straight} "
+        "lacks 1, 2, 3: output.save_batches=all keeps every batch"
+    )
+
+
+@pytest.mark.slow
+def test_a_step_is_trained_on_again_in_another_layout_up_to_round_off(straight):
+    layout = ("learner=zero3", "learner.ranks=1", "learner.tokens_per_microbatch=300", "learner.packing=false")
+    done = replay(straight, "step=6", *layout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "learner.ranks is 1, and was 2" in done.stdout
+    assert " 0 beyond.\n" in done.stdout
+    assert "bit for bit" not in done.stdout
+
+
+@pytest.mark.slow
+def test_another_update_is_not_the_same(straight):
+    done = replay(straight, "step=6", "learner.learning_rate=1e-3")
+    assert done.returncode == 1
+    assert "policy/learning_rate" in done.stdout.splitlines()[-2]
 
 
 @pytest.mark.slow
@@ -191,7 +232,9 @@ def test_sigterm_lets_the_step_end_and_be_saved(tmp_path):
 @pytest.mark.slow
 def test_a_run_whose_time_is_up_saves_and_can_be_started_again(tmp_path):
     folder = tmp_path / "run"
-    done = run(f"output.folder={folder}", *SETTINGS, "checkpoint.must_save_by_s=1")
+    # The rule of prog_adv_guided is laid out over the steps, which change here.
+    settings = [each for each in SETTINGS if not each.startswith("entropy=")]
+    done = run(f"output.folder={folder}", *settings, "checkpoint.must_save_by_s=1")
     assert done.returncode == 75
     assert done.stderr == (
         f"stopped before checkpoint.must_save_by_s = 1 after 1 of 6 steps: {folder}\n"
