@@ -32,7 +32,7 @@ from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
-from launch.time_left import TimeLeft
+from launch.time_left import TimeLeft, process_start
 from launch.validate import implied, sentences
 
 # Exit status of a run whose time is up: EX_TEMPFAIL of sysexits.h, to be started again.
@@ -201,13 +201,12 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
-        self._display.started([*sentences(implied(config)), prepared.sentence(), *decided])
-        lines = [*sentences(implied(config)), prepared.sentence(), *decided, *self._loggers.sentences()]
+        lines = [*sentences(implied(config)), prepared.sentence(), *decided]
         self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
-            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs)
+            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs, self._note)
         )
         self.graph.start(self._display.waiting, self._taken_up.checkpoint if self._taken_up else None)
         rows, checkpoint = read_metrics(self.folder), config.checkpoint
@@ -220,7 +219,7 @@ class Run:
         else:
             self._display.waiting("evaluating the base model")
         self.phases = Phases()
-        self._time_left = TimeLeft(checkpoint.must_save_by_s, self._clock)
+        self._time_left = TimeLeft(checkpoint.must_save_by_s, process_start())
 
     def _grace_s(self) -> float:
         return self._config.checkpoint.grace_s if self._config.checkpoint.every else 0.0
@@ -261,6 +260,12 @@ class Run:
             status = error.status if isinstance(error, RunStopped) else stopping.exit_status()
             return RunStopped(f"{came}{kept}", status)
         return RunFailed(f"{said}\nlogs: {self.folder.logs}{kept}") if isinstance(error, FAILURES) else None
+
+    def _note(self, sentence: str) -> None:
+        """Something has happened to the run that it goes on from."""
+        self._display.notice(sentence)
+        with open(self.folder.logs / "driver.log", "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {sentence}\n")
 
     def _degraded(self, sentence: str, error: BaseException) -> None:
         """A tracker has been switched off, or a checkpoint was not saved."""

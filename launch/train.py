@@ -7,6 +7,7 @@ from launch.batch import Sample, add_advantages, build_batch, sample_metrics, to
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
 from launch.entry import hydra_entry
+from launch.lasting import lasting
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.run import Run
@@ -18,6 +19,7 @@ from reward.policy import count_outcomes
 from rollout.types import Sampling
 
 
+@lasting
 def train(config: RunConfig) -> dict[str, Any]:
     """Run `config` to its end and return the content of `summary.json`.
 

@@ -54,6 +54,10 @@ class EngineActor:
         """-1 before the engine has started."""
         return self._engine.weight_version() if self._engine else -1
 
+    def progress(self) -> int:
+        """Changes as long as the engine gets further. Raises EngineFailed where it has stopped."""
+        return self._engine.progress()
+
     def init_weight_transfer_engine(self, init_info: dict[str, Any], timeout_s: float) -> None:
         self._engine.init_weight_transfer(init_info, timeout_s)
 
