@@ -249,10 +249,15 @@ class Run:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
         stopped = isinstance(error, KeyboardInterrupt)
         said = _why_stopped(error) if stopped else sentence(error)
-        self._write_down(error)
         with self._display:
-            self._end(said, stopped)
-            write_report(self.folder)
+            with suppress(OSError):
+                self._write_down(error)
+            try:
+                self._end(said, stopped)
+                write_report(self.folder)
+            except OSError as unwritten:
+                # A full disk ends runs; what it said on the way out is then all there is.
+                self._display.notice(f"summary and report could not be written ({unwritten.strerror})")
         saved = steps_in(self.folder.path / CHECKPOINTS)
         kept = f"\nresume={self.folder.path} goes on after step {saved[-1]}" if saved else ""
         if stopped:
