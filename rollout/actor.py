@@ -1,5 +1,7 @@
 """The Ray actor around one vLLM engine. Heavy imports wait for `start`, so that logs and environment are set first."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -21,6 +23,7 @@ class EngineActor:
         """Load the model; `settings` are the fields of `vllm_adapter.EngineSettings`."""
         from transformers import AutoTokenizer
 
+        _leave_temporary_files_to_ray()
         from rollout.vllm_adapter import EngineSettings, open_engine
 
         self._in_process = adapter == "in_process"
@@ -89,3 +92,14 @@ class EngineActor:
     def shutdown(self) -> None:
         if self._engine:
             self._engine.shutdown()
+
+
+def _leave_temporary_files_to_ray() -> None:
+    """Have them in the folder of Ray's session, which goes away with it: vLLM does not remove its own."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # Compiled kernels are for the next run too.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+    node: Any = ray._private.worker.global_worker.node
+    os.environ["TMPDIR"] = node.get_session_dir_path()
+    tempfile.tempdir = None

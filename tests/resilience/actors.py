@@ -1,5 +1,6 @@
 """The processes of a run on this machine, seen from outside, and what it leaves behind."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -75,6 +76,14 @@ def left_behind(mark: str, limit_s: float) -> list[str]:
     return titles
 
 
-def segments() -> set[str]:
-    """Names of what is in shared memory."""
-    return set(os.listdir(SHARED_MEMORY))
+def orphans() -> set[str]:
+    """Names of segments of shared memory that no process has any more. Others work on this machine too."""
+    there = {path.name for path in SHARED_MEMORY.iterdir() if path.is_file()}
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            for line in (Path("/proc") / str(process.pid) / "maps").read_text().splitlines():
+                if SHARED_MEMORY.as_posix() in line:
+                    there.discard(line.split(f"{SHARED_MEMORY}/", 1)[1])
+            for descriptor in (Path("/proc") / str(process.pid) / "fd").iterdir():
+                there.discard(os.readlink(descriptor).removeprefix(f"{SHARED_MEMORY}/"))
+    return there

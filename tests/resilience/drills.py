@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.resilience.actors import left_behind, segments, wait_until
+from tests.resilience.actors import left_behind, orphans, wait_until
 from tests.resilience.page import write_part
 from tests.resilience.runs import SETTINGS, MarkedRun, checksums, rows, run, summary
 
@@ -76,12 +76,12 @@ def drill(name: str) -> Callable[[Drill], Drill]:
 @contextlib.contextmanager
 def marked(folder: Path, *overrides: str) -> Iterator[MarkedRun]:
     """A run that must leave no process and no shared memory behind."""
-    before = segments()
+    before = orphans()
     with MarkedRun(folder, *SETTINGS, *overrides) as process:
         yield process
         left = left_behind(process.mark, 15)
         assert left == [], left
-        assert segments() <= before, segments() - before
+        assert orphans() <= before, orphans() - before
 
 
 def until_step(process: MarkedRun, step: int) -> float:

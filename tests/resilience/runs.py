@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from launch.run_folder import RunFolderError, read_metrics
 from tests.resilience.actors import MARK, actors, left_behind, wait_until
@@ -36,8 +37,11 @@ SETTINGS = (
 LIMIT_S = 400
 
 
-def environ(mark: str | None = None) -> dict[str, str]:
+def environ(mark: str | None = None, temporary: Path | None = None) -> dict[str, str]:
     marked = {} if mark is None else {MARK: mark}
+    if temporary is not None:
+        kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir()
+        marked |= {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": kernels}
     # A Ray that this process is connected to is none of theirs.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | marked
@@ -47,9 +51,12 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "launch.train", *overrides]
 
 
-def run(*overrides: str, mark: str | None = None, limit_s: float = LIMIT_S) -> subprocess.CompletedProcess:
+def run(
+    *overrides: str, limit_s: float = LIMIT_S, mark: str | None = None, temporary: Path | None = None
+) -> subprocess.CompletedProcess:
+    """`temporary` is the folder for its temporary files."""
     return subprocess.run(
-        command(*overrides), cwd=ROOT, env=environ(mark), capture_output=True, text=True, timeout=limit_s
+        command(*overrides), cwd=ROOT, env=environ(mark, temporary), capture_output=True, text=True, timeout=limit_s
     )
 
 

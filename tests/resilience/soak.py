@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from launch.run_folder import read_metrics
-from tests.resilience.actors import KINDS, actors, left_behind, segments
+from tests.resilience.actors import KINDS, actors, left_behind, orphans
 from tests.resilience.page import write_part
 from tests.resilience.runs import SETTINGS, MarkedRun, summary
 
@@ -105,7 +105,7 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
     """The table, and a sentence about the whole."""
     settings = (*SETTINGS, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
     plan, done, began = planned(steps, kills, seed), defaultdict[str, int](int), time.monotonic()
-    before, starts = segments(), 1
+    before, starts = orphans(), 1
     run = MarkedRun(folder, *settings)
     memory = Memory(folder, run.mark)
     threading.Thread(target=memory.watch, daemon=True).start()
@@ -134,7 +134,7 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
     assert [row["step"] for row in read_metrics(folder)] == list(range(steps + 1))
     assert len(list((folder / "rollouts").iterdir())) == steps
     assert summary(folder)["status"] == "finished"
-    assert segments() <= before
+    assert orphans() <= before
     table = [("actor", "kills", "processes seen", "private memory at most, MiB", "growth, MiB per 100 steps")]
     for kind in KINDS:
         seen = sum(each == kind for each, _ in memory.seen)

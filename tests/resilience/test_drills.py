@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.resilience.actors import left_behind, segments
+from tests.resilience.actors import left_behind, orphans
 from tests.resilience.runs import SETTINGS, MarkedRun, checksums, rows, state, summary
 
 KILLED = ("engine", "reward", "verifier", "learner")
@@ -29,7 +29,7 @@ class Outcome:
 @pytest.fixture(scope="module")
 def disturbed() -> Iterator[Outcome]:
     """Six steps in which one actor of each kind is killed."""
-    before = segments()
+    before = orphans()
     with (
         tempfile.TemporaryDirectory(prefix="drills-", dir="/tmp", ignore_cleanup_errors=True) as path,
         MarkedRun(Path(path) / "run", *SETTINGS) as run,
@@ -38,7 +38,7 @@ def disturbed() -> Iterator[Outcome]:
             run.send(kind, signal.SIGKILL, after=step)
         status = run.wait()
         left = left_behind(run.mark, 5)
-        yield Outcome(run.folder, status, run.said(), run.errors(), left, segments() - before)
+        yield Outcome(run.folder, status, run.said(), run.errors(), left, orphans() - before)
 
 
 def test_a_run_that_loses_actors_is_the_run_that_lost_none(straight, disturbed):
@@ -57,6 +57,13 @@ def test_each_loss_is_said(disturbed):
     assert "Goes on after step 3, from " in disturbed.said
 
 
-def test_a_normal_end_leaves_nothing_behind(disturbed):
+def test_an_end_after_losses_leaves_no_process_and_no_shared_memory(disturbed):
     assert disturbed.processes == []
     assert disturbed.segments == set()
+
+
+def test_a_normal_end_leaves_nothing_behind(ended):
+    assert ended.processes == []
+    assert ended.segments == set()
+    # Ray's folder of sessions, with none in it.
+    assert ended.files in ([], ["ray"])
