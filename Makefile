@@ -1,5 +1,6 @@
 # make train: a run on this machine, ending in a report.   make test: everything that must hold.
-# make drills: kill and fill what a run lives on, and write docs/drills.md.   make parity: record anew what TRL computes, and compare.
+# make drills: kill what a run lives on, one thing after another, and write docs/drills.md.
+# make parity: record anew what TRL computes, and compare.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
