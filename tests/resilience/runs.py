@@ -44,7 +44,9 @@ def environ(mark: str | None = None, temporary: Path | None = None) -> dict[str,
         marked |= {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": kernels}
     # A Ray that this process is connected to is none of theirs.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | marked
+    # Ray gives way to everything else on the machine, and would hardly move on a busy one.
+    eager = {"RAY_worker_niceness": "0"}
+    return inherited | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | eager | marked
 
 
 def command(*overrides: str) -> list[str]:

@@ -31,6 +31,7 @@ SAMPLE_S = 1.0
 WARM_UP_STEPS = 15
 FLAT_MB = 10.0  # MiB per 100 steps
 LIMIT_S = 900.0
+MOST_STARTS = 12
 
 
 @dataclass(frozen=True)
@@ -101,40 +102,61 @@ def slope(processes: Iterable[list[tuple[int, float]]]) -> float:
     return float(100 * (x @ y) / (x @ x)) if (x @ x) else 0.0
 
 
+class Scheduler:
+    """Starts the driver again when it has ended before its time, as a cluster's scheduler does with a failed job."""
+
+    def __init__(self, folder: Path, settings: tuple[str, ...]):
+        self._folder, self._settings = folder, settings
+        self.starts = 1
+        self.run = MarkedRun(folder, *settings)
+
+    def start_again(self) -> None:
+        """Once the driver has ended; nothing may be left of it."""
+        self.run.process.wait(LIMIT_S)
+        assert left_behind(self.run.mark, 15) == []
+        assert self.starts <= MOST_STARTS, self.run.errors()
+        print(f"step {self.run.steps()[-1]}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
+        self.run, self.starts = MarkedRun(self._folder, *self._settings), self.starts + 1
+
+    def wait_for_step(self, step: int) -> None:
+        while True:
+            try:
+                self.run.wait_for_step(step, LIMIT_S)
+                return
+            except AssertionError:
+                if not self.run.process.poll():
+                    raise
+                self.start_again()
+
+
 def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[str, ...]], str]:
     """The table, and a sentence about the whole."""
     settings = (*SETTINGS, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
     plan, done, began = planned(steps, kills, seed), defaultdict[str, int](int), time.monotonic()
-    before, starts = orphans(), 1
-    run = MarkedRun(folder, *settings)
-    memory = Memory(folder, run.mark)
+    before, scheduler = orphans(), Scheduler(folder, settings)
+    memory = Memory(folder, scheduler.run.mark)
     threading.Thread(target=memory.watch, daemon=True).start()
     try:
         for kill in plan:
-            run.wait_for_step(kill.after, LIMIT_S)
+            scheduler.wait_for_step(kill.after)
             time.sleep(kill.delay_s)
-            process = run.send(kill.kind, signal.SIGKILL, kill.after, kill.index)
-            reached = run.steps()[-1]
+            process = scheduler.run.send(kill.kind, signal.SIGKILL, kill.after, kill.index)
+            reached = scheduler.run.steps()[-1]
             done[kill.kind] += 1
             print(f"step {reached}: killed {kill.kind} {process.pid}", flush=True)
             if kill.kind == "driver":
-                run.process.wait(LIMIT_S)
-                assert left_behind(run.mark, 15) == []
-                run, starts = MarkedRun(folder, *settings), starts + 1
-                run.wait_to_say("Goes on after step", LIMIT_S)
-            run.wait_for_step(reached + 1, LIMIT_S)
-        run.wait_for_step(steps, LIMIT_S)
-        assert run.wait(LIMIT_S) == 0, run.errors()
+                scheduler.start_again()
+                scheduler.run.wait_to_say("Goes on after step", LIMIT_S)
+            scheduler.wait_for_step(reached + 1)
+        scheduler.wait_for_step(steps)
+        assert scheduler.run.wait(LIMIT_S) == 0, scheduler.run.errors()
         memory.over.set()
         seconds = time.monotonic() - began
-        assert left_behind(run.mark, 15) == []
+        left = left_behind(scheduler.run.mark, 15)
     finally:
         memory.over.set()
-        run.__exit__()
-    assert [row["step"] for row in read_metrics(folder)] == list(range(steps + 1))
-    assert len(list((folder / "rollouts").iterdir())) == steps
-    assert summary(folder)["status"] == "finished"
-    assert orphans() <= before
+        scheduler.run.__exit__()
+    starts = scheduler.starts
     table = [("actor", "kills", "processes seen", "private memory at most, MiB", "growth, MiB per 100 steps")]
     for kind in KINDS:
         seen = sum(each == kind for each, _ in memory.seen)
@@ -145,6 +167,11 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
         f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left."
     )
     print(*table, sentence, sep="\n", flush=True)
+    assert left == []
+    assert [row["step"] for row in read_metrics(folder)] == list(range(steps + 1))
+    assert len(list((folder / "rollouts").iterdir())) == steps
+    assert summary(folder)["status"] == "finished"
+    assert orphans() <= before
     grown = [row for row in table[1:] if float(row[-1]) > FLAT_MB]
     assert not grown, grown
     return table, sentence
