@@ -1,12 +1,15 @@
 """Engines that die or hang are replaced, with actors that are real and hold no model."""
 
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
+from ray import cloudpickle
 
 from rollout import pool as pool_module
 from rollout.failures import RolloutFailed
@@ -38,8 +41,8 @@ class Engine:
             os._exit(1)
         if what == "hang":
             time.sleep(60)
-        for _ in range(20 if what == "be slow" else 0):
-            time.sleep(0.2)
+        for _ in range(30 if what == "be slow" else 0):
+            time.sleep(0.25)
             self.steps += 1
         one, span = np.zeros(1, np.float32), (VersionSpan(0, 0),)
         tokens = [np.array([request.seed % 1000], np.int32) for request in requests]
@@ -57,14 +60,17 @@ class Engine:
 
 @pytest.fixture
 def pool(ray_session, tmp_path, monkeypatch):
+    # Ray's workers cannot import this module.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(pool_module, "EngineActor", Engine)
     monkeypatch.setattr(pool_module, "BACK_OFF_S", 0.01)
-    config = replace(compose(["output.folder=unused"]).rollout, engines=2, stall_s=2.0, restarts=2, deadline_s=30.0)
+    config = replace(compose(["output.folder=unused"]).rollout, engines=2, stall_s=5.0, restarts=2, deadline_s=30.0)
     made = RolloutPool(config, "cpu", threads=1)
-    # What an actor of this module cannot import it gets by value; the folder travels as the model's.
-    made.begin_start(str(tmp_path), "float32", 64, False)
+    # The folder travels as the model's.
+    ray.get(made.begin_start(str(tmp_path), "float32", 64, False), timeout=120)
     yield made
     made.close()
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def drawn(pool: RolloutPool) -> list[int]:
@@ -116,5 +122,5 @@ def test_the_budget_is_for_losses_without_a_whole_rollout_between(pool, tmp_path
 def test_what_is_lost_is_found_by_asking(pool):
     drawn(pool)
     assert pool.lost() == {}
-    pool_module.ray.kill(pool.actors[0])
+    ray.kill(pool.actors[0])
     assert list(pool.lost()) == [0]
