@@ -78,6 +78,11 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cluster.address={address}: {error}") from error
+    except Exception as error:
+        # Ray has no class of its own for this.
+        if type(error) is not Exception:
+            raise
+        raise ConfigError(f"Ray did not start on this machine, which may be too busy now: {error}") from error
     if address is not None:
         try:
             yield
