@@ -64,7 +64,7 @@ def pool(ray_session, tmp_path, monkeypatch):
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(pool_module, "EngineActor", Engine)
     monkeypatch.setattr(pool_module, "BACK_OFF_S", 0.01)
-    config = replace(compose(["output.folder=unused"]).rollout, engines=2, stall_s=5.0, restarts=2, deadline_s=30.0)
+    config = replace(compose(["output.folder=unused"]).rollout, engines=2, stall_s=5.0, restarts=1, deadline_s=30.0)
     made = RolloutPool(config, "cpu", threads=1)
     # The folder travels as the model's.
     ray.get(made.begin_start(str(tmp_path), "float32", 64, False), timeout=120)
@@ -110,13 +110,13 @@ def test_an_engine_that_is_slow_and_gets_further_is_left_alone(pool, tmp_path):
 
 
 def test_the_budget_is_for_losses_without_a_whole_rollout_between(pool, tmp_path):
-    for _ in range(3):
+    for _ in range(2):
         (tmp_path / "0").write_text("die")
         drawn(pool)
     (tmp_path / "0").write_text("die always")
-    with pytest.raises(RolloutFailed, match=r"engine 0 died: .* rollout.restarts = 2 allows no further one"):
+    with pytest.raises(RolloutFailed, match=r"engine 0 died: .* rollout.restarts = 1 allows no further one"):
         drawn(pool)
-    assert sum(call.startswith("0 ") for call in calls(tmp_path)) == 3 * 2 + 3
+    assert sum(call.startswith("0 ") for call in calls(tmp_path)) == 2 * 2 + 2
 
 
 def test_what_is_lost_is_found_by_asking(pool):
