@@ -228,7 +228,7 @@ class Run:
         """The first signal has come; the step goes on. In a thread of its own."""
         self._summarise(stopping.sentence(), stopped=True)
         self._display.notice(
-            f"{stopping.sentence().capitalize()}: the step has {self._grace_s():g} s to end and be saved "
+            f"S{stopping.sentence()[1:]}: the step has {self._grace_s():g} s to end and be saved "
             "(checkpoint.grace_s); a second signal ends the run at once."
         )
 
