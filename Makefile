@@ -1,4 +1,5 @@
 # make train: a run on this machine, ending in a report.   make test: everything that must hold.
+# make drills: kill what a run lives on, one thing after another, and write docs/drills.md.
 # make parity: record anew what TRL computes, and compare.
 PYTHON ?= python3
 VENV := .venv
@@ -15,13 +16,16 @@ PEER_PIP := $(PEER)/bin/python -m pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: train test parity setup lint clean laboratory
+.PHONY: train test drills parity setup lint clean laboratory
 
 train: setup
 	$(BIN)/python -m launch.train $(ARGS)
 
 test: setup lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+drills: setup
+	$(BIN)/python -m tests.resilience.drills $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

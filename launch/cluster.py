@@ -5,9 +5,11 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from launch.stopping import kept_from_ray
 
 # A cluster that is there answers in 2 s, a busy one in 20. Left to itself, ray.init tries for a quarter of an hour.
 ANSWER_S = 60.0
+# How long processes of a Ray that has been shut down may still be there.
+LINGER_S = 3.0
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -75,13 +79,46 @@ def ray_session(config: RunConfig) -> Iterator[None]:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cluster.address={address}: {error}") from error
-    started = [child for child in psutil.Process().children(recursive=True) if child not in before]
-    try:
-        with fate_shared(started, token_folder) if address is None else nullcontext():
+    except Exception as error:
+        # Ray has no class of its own for this.
+        if type(error) is not Exception:
+            raise
+        raise ConfigError(f"Ray did not start on this machine, which may be too busy now: {error}") from error
+    if address is not None:
+        try:
             yield
+        finally:
+            with kept_from_ray():
+                ray.shutdown()
+        return
+    started = [child for child in psutil.Process().children(recursive=True) if child not in before]
+    node: Any = ray._private.worker._global_node
+    session = Path(node.get_session_dir_path())
+    failed = True
+    try:
+        with fate_shared(started, [session, *([Path(token_folder)] if token_folder else [])]):
+            yield
+            failed = False
+    except KeyboardInterrupt:
+        failed = False
+        raise
     finally:
         with kept_from_ray():
             ray.shutdown()
+        # What Ray has to say about a failure stays.
+        if not failed:
+            _remove_session(session)
+
+
+def _remove_session(folder: Path) -> None:
+    latest = folder.with_name("session_latest")
+    if latest.is_symlink() and latest.readlink() == folder:
+        latest.unlink(missing_ok=True)
+    deadline = time.monotonic() + LINGER_S
+    # Ray's last processes may still write there.
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 @contextmanager

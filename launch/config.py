@@ -98,6 +98,7 @@ class CheckpointConfig:
     write_deadline_s: float
     grace_s: float
     must_save_by_s: float | None
+    restarts: int
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from learner.reference import ReferenceFailed
 from learner.staleness import TooStale
 from reward.policy import TooManyFailures
 from reward.verifiers import VerifierImportError
-from rollout.pool import RolloutFailed
+from rollout.failures import EngineFailed, RolloutFailed
 
 # What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
 FAILURES = (
     CanaryMismatch,
     ClusterTooSmall,
+    EngineFailed,
     FloatingPointError,
     LearnerFailed,
     NothingJudged,

@@ -22,6 +22,7 @@ from learner.config import ObjectiveConfig
 from learner.group import LearnerGroup
 from learner.reference import ReferenceGroup
 from reward.pool import RewardPool
+from rollout.failures import RolloutFailed
 from rollout.pool import RolloutPool
 
 # What the actors of each group are called.
@@ -47,17 +48,22 @@ class Graph:
         verifiers: set[str],
         canary: list[np.ndarray],
         logs: Path,
+        notice: Callable[[str], None],
     ):
+        """`notice` is told what became of an engine that another one replaces."""
         self._config = config
         self._canary = canary
         self._logs = logs
-        self._actor_logs = ActorLogs(logs, {})
+        self._notice = notice
+        self._version = 0
+        self._actor_logs: list[ActorLogs] = []
         self._nodes: dict[str, Place] = {}
         for group, options in places.items():
             self._nodes |= planned(ACTORS[group], options)
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
+        self.rollout.attend(self._engines_lost, self._refresh)
         self.learner = make_learner(config, shares, places[RANKS])
         self.reference: ReferenceGroup | None = None
         if config.reference.place != "none":
@@ -91,8 +97,7 @@ class Graph:
             problem = not_up(engines | ranks | references, self._nodes, limit_s)
             if not problem:
                 everyone = engines | ranks | references | judges
-                self._actor_logs = log_to_files(everyone, self._logs, limit_s)
-                self._nodes |= self._actor_logs.places
+                self._log_to_files(everyone, limit_s)
                 problem = model_missing("model.path", engines | ranks, path, limit_s)
                 setting = "reference.path" if config.reference.path else "model.path"
                 problem = problem or model_missing(setting, references, reference_path, limit_s)
@@ -118,13 +123,7 @@ class Graph:
         wait_started(dict(zip([*engines, *ranks, *references], calls, strict=True)), limit, self._logs)
         self.reward.wait_ready()
         say("sending the weights and checking the canary")
-        self.learner.connect_engines(
-            self.rollout.actors,
-            config.rollout.tensor_parallel_size,
-            self.rollout.transport,
-            config.rollout.bucket_bytes,
-            config.rollout.sync_timeout_s,
-        )
+        self._connect()
         if checkpoint:
             self.learner.restore(checkpoint.header(), checkpoint.random(), checkpoint.buckets())
         self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
@@ -134,10 +133,8 @@ class Graph:
 
         Raises `CanaryMismatch`.
         """
-        started = time.perf_counter()
-        sent = self.learner.send_weights(version, self._config.rollout.sync_timeout_s)
-        seconds = time.perf_counter() - started
-        result = self._prove(version)
+        self._version = version
+        sent, seconds, result = self._transfer()
         return {
             "sync/bytes": sent,
             "sync/canary_abs_mean": result.mean_abs,
@@ -145,10 +142,54 @@ class Graph:
             "speed/sync_seconds": seconds,
         }
 
-    def _prove(self, version: int) -> CanaryResult:
+    def _transfer(self) -> tuple[int, float, CanaryResult]:
+        """Bytes that each engine got, the seconds it took, and the proof. Engines lost meanwhile are replaced."""
+        while True:
+            try:
+                started = time.perf_counter()
+                sent = self.learner.send_weights(self._version, self._config.rollout.sync_timeout_s)
+                return sent, time.perf_counter() - started, self._prove()
+            except (ray.exceptions.RayError, RolloutFailed, TimeoutError):
+                lost = self.rollout.lost()
+                if not lost:
+                    raise
+            # The others may have got a part of the weights, and vLLM has no way back from there.
+            broken = dict.fromkeys(range(len(self.rollout.actors)), "the transfer of weights was broken off with it")
+            self.rollout.replace(broken | lost)
+            self._connect()
+
+    def _prove(self) -> CanaryResult:
         engines = self.rollout.score(self._canary)
         learner = self.learner.score_sequences(self._canary)
-        return prove(learner, engines, self._config.rollout.canary_bound, version)
+        return prove(learner, engines, self._config.rollout.canary_bound, self._version)
+
+    def _connect(self) -> None:
+        config = self._config.rollout
+        self.learner.connect_engines(
+            self.rollout.actors,
+            config.tensor_parallel_size,
+            self.rollout.transport,
+            config.bucket_bytes,
+            config.sync_timeout_s,
+        )
+
+    def _refresh(self) -> None:
+        """Bring the weights of the last sync to engines that have just been started."""
+        self._connect()
+        self._transfer()
+
+    def _engines_lost(self, lost: Mapping[int, str]) -> None:
+        fresh = {f"{ACTORS[ENGINES]}-{engine}": self.rollout.actors[engine] for engine in lost}
+        sentences = " ".join(dict.fromkeys(lost[engine].rstrip(".") + "." for engine in sorted(lost)))
+        self._notice(f"{sentences} {', '.join(fresh)} started anew; requests that were lost are issued once more.")
+        limit_s = self._config.cluster.start_timeout_s
+        if problem := not_up(fresh, {}, limit_s):
+            raise StartFailed(problem)
+        self._log_to_files(fresh, limit_s)
+
+    def _log_to_files(self, actors: Mapping[str, Any], limit_s: float) -> None:
+        self._actor_logs.append(log_to_files(actors, self._logs, limit_s))
+        self._nodes |= self._actor_logs[-1].places
 
     def save(self, folder: Path) -> None:
         """Write the model as a Hugging Face folder on the driver's node, whichever node rank 0 is on."""
@@ -173,7 +214,8 @@ class Graph:
         self.learner.close()
         if self.reference:
             self.reference.close()
-        self._actor_logs.collect()
+        for logs in self._actor_logs:
+            logs.collect()
 
     def __enter__(self) -> Self:
         return self

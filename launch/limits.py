@@ -97,6 +97,7 @@ NOT_NEGATIVE = (
     "reward.max_failure_share",
     "reward.terms.truncation_penalty",
     "reward.code.tolerance",
+    "rollout.restarts",
     "rollout.top_k",
     "probe.states",
     "learner.warmup_updates",
@@ -109,6 +110,7 @@ NOT_NEGATIVE = (
     "checkpoint.keep_best",
     "checkpoint.keep_every",
     "checkpoint.grace_s",
+    "checkpoint.restarts",
 )
 ABOVE_ZERO = (
     "algorithm.cispo_cap",
@@ -130,6 +132,7 @@ ABOVE_ZERO = (
     "rollout.gpu_memory_utilization",
     "rollout.start_timeout_s",
     "rollout.deadline_s",
+    "rollout.stall_s",
     "rollout.sync_timeout_s",
     "rollout.canary_bound",
     "learner.learning_rate",

@@ -3,11 +3,13 @@
 Most of its processes end with the driver by themselves, but two of Ray's agents stay for a minute.
 """
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -15,12 +17,14 @@ END_S = 10.0  # of a process that was killed
 
 
 @contextmanager
-def fate_shared(processes: Sequence[psutil.Process], folder: str | None) -> Iterator[None]:
-    """Should this process die inside the context, end `processes` and remove `folder`."""
+def fate_shared(processes: Sequence[psutil.Process], folders: Sequence[Path]) -> Iterator[None]:
+    """Should this process die inside the context, end `processes` and remove `folders`."""
     named = [f"{process.pid}:{process.create_time()}" for process in processes]
     # A process group of its own, so that what is sent to this one's does not end it.
     watcher = subprocess.Popen(
-        [sys.executable, "-P", __file__, folder or "", *named], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-P", __file__, os.pathsep.join(map(str, folders)), *named],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
     )
     assert watcher.stdin is not None
     try:
@@ -31,7 +35,7 @@ def fate_shared(processes: Sequence[psutil.Process], folder: str | None) -> Iter
         watcher.stdin.close()
 
 
-def main(folder: str, *named: str) -> None:
+def main(folders: str, *named: str) -> None:
     """Wait for the end of standard input, whose other end only the driver has; then end the processes `PID:START`."""
     sys.stdin.read()
     for each in named:
@@ -42,7 +46,7 @@ def main(folder: str, *named: str) -> None:
                 process.kill()
         except psutil.NoSuchProcess:
             continue
-    if folder:
+    for folder in filter(None, folders.split(os.pathsep)):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -44,6 +44,8 @@ MAY_DIFFER = (
     "rollout.canary_bound",
     "rollout.start_timeout_s",
     "rollout.deadline_s",
+    "rollout.stall_s",
+    "rollout.restarts",
     "rollout.sync_timeout_s",
     "learner.ranks",
     "learner.zero_stage",

@@ -35,7 +35,7 @@ from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
-from launch.time_left import TimeLeft
+from launch.time_left import TimeLeft, process_start
 from launch.updates import Updates, measured
 from launch.validate import implied, sentences
 from learner.group import Updated
@@ -217,7 +217,7 @@ class Run:
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
-            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs)
+            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs, self._note)
         )
         self.graph.start(self._display.waiting, self._taken_up.checkpoint if self._taken_up else None)
         rows, checkpoint = read_metrics(self.folder), config.checkpoint
@@ -233,7 +233,7 @@ class Run:
         else:
             self._display.waiting("evaluating the base model")
         self.phases = Phases()
-        self._time_left = TimeLeft(checkpoint.must_save_by_s, self._clock)
+        self._time_left = TimeLeft(checkpoint.must_save_by_s, process_start())
 
     def _grace_s(self) -> float:
         return self._config.checkpoint.grace_s if self._config.checkpoint.every else 0.0
@@ -242,7 +242,7 @@ class Run:
         """The first signal has come; the step goes on. In a thread of its own."""
         self._summarise(stopping.sentence(), stopped=True)
         self._display.notice(
-            f"{stopping.sentence().capitalize()}: the step has {self._grace_s():g} s to end and be saved "
+            f"S{stopping.sentence()[1:]}: the step has {self._grace_s():g} s to end and be saved "
             "(checkpoint.grace_s); a second signal ends the run at once."
         )
 
@@ -263,10 +263,15 @@ class Run:
         """Write down what happened; the sentences for whoever started the run, None where it is a mistake of ours."""
         stopped = isinstance(error, KeyboardInterrupt)
         said = _why_stopped(error) if stopped else sentence(error)
-        self._write_down(error)
         with self._display:
-            self._end(said, stopped)
-            write_report(self.folder)
+            with suppress(OSError):
+                self._write_down(error)
+            try:
+                self._end(said, stopped)
+                write_report(self.folder)
+            except OSError as unwritten:
+                # A full disk ends runs; what it said on the way out is then all there is.
+                self._display.notice(f"summary and report could not be written ({unwritten.strerror})")
         saved = steps_in(self.folder.path / CHECKPOINTS)
         kept = f"\nresume={self.folder.path} goes on after step {saved[-1]}" if saved else ""
         if stopped:
@@ -274,6 +279,12 @@ class Run:
             status = error.status if isinstance(error, RunStopped) else stopping.exit_status()
             return RunStopped(f"{came}{kept}", status)
         return RunFailed(f"{said}\nlogs: {self.folder.logs}{kept}") if isinstance(error, FAILURES) else None
+
+    def _note(self, sentence: str) -> None:
+        """Something has happened to the run that it goes on from."""
+        self._display.notice(sentence)
+        with open(self.folder.logs / "driver.log", "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {sentence}\n")
 
     def _degraded(self, sentence: str, error: BaseException) -> None:
         """A tracker has been switched off, or a checkpoint was not saved."""

@@ -118,7 +118,7 @@ class RunFolder:
                 "set output.folder to another folder"
             )
         written = {name: _finite(name, value) for name, value in row.items()}
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+        with self._writing(), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(written, allow_nan=False) + "\n")
         self._last_step = row["step"]
         return written
@@ -171,9 +171,20 @@ class RunFolder:
         columns = [pa.array([record[field.name] for record in records], type=field.type) for field in ROLLOUT_SCHEMA]
         path = self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet"
         temporary = path.with_suffix(".tmp")
-        pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA), temporary, compression="zstd")
-        os.replace(temporary, path)
+        table = pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA)
+        with self._writing():
+            pyarrow.parquet.write_table(table, temporary, compression="zstd")
+            os.replace(temporary, path)
         return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"output.folder={self.path} cannot be written any more ({error.strerror}); make room there"
+            ) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json` (see `summarize`); a reader sees the old file or the new one, never a part."""

@@ -3,6 +3,13 @@
 import time
 from collections.abc import Callable
 
+import psutil
+
+
+def process_start() -> float:
+    """What time.monotonic() said when this process started."""
+    return time.monotonic() - (time.time() - psutil.Process().create_time())
+
 
 class TimeLeft:
     """Counts from its construction.

@@ -8,6 +8,7 @@ from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
 from launch.entropy_metrics import entropy_metrics
 from launch.entry import hydra_entry
+from launch.lasting import lasting
 from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.response_metrics import response_metrics
@@ -20,6 +21,7 @@ from reward.policy import count_outcomes
 from rollout.types import Sampling
 
 
+@lasting
 def train(config: RunConfig) -> dict[str, Any]:
     """Run `config` to its end and return the content of `summary.json`.
 

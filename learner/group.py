@@ -266,8 +266,9 @@ def _late(calls: list[Any]) -> list[int]:
 def _died(call: Any) -> bool:
     try:
         ray.get(call, timeout=0)
-    except ray.exceptions.RayActorError:
-        return True
+    except ray.exceptions.RayActorError as error:
+        # The death of an engine that a rank tells of comes as its own failure.
+        return not isinstance(error, ray.exceptions.RayTaskError)
     except ray.exceptions.RayError:  # still running, or failed with words of its own
         return False
     return False

@@ -76,16 +76,26 @@ class HostSender:
             client.init_weight_transfer_engine({})
 
     def send(self, version: int) -> int:
-        if self._client:
-            self._client.version = version
-            self._client.start_weight_update()
+        client, failure = self._client, None
         sent = 0
+        try:
+            if client:
+                client.version = version
+                client.start_weight_update()
+        except Exception as error:  # noqa: BLE001  raised below
+            client, failure = None, error
         for bucket in self._model.full_parameters(self._bucket_bytes):
-            if self._client:
-                self._client.update_weights(_update_info(bucket))
-                sent += sum(spec.size_bytes for spec, _ in bucket)
-        if self._client:
-            self._client.finish_weight_update()
+            try:
+                if client:
+                    client.update_weights(_update_info(bucket))
+                    sent += sum(spec.size_bytes for spec, _ in bucket)
+            except Exception as error:  # noqa: BLE001  raised below
+                # The rest is gathered all the same, because the other ranks wait for this one.
+                client, failure = None, error
+        if failure:
+            raise failure
+        if client:
+            client.finish_weight_update()
         return sent
 
 

@@ -2,8 +2,9 @@
 
 The deadline of a verification counts from its execution: a child announces the start of a batch, and each report is
 the start of the next. A child that overruns, ends or runs out of memory costs one verdict; the rest of its batch goes
-on in a fresh one. A child that has judged `recycle_after` requests, or that a verification left in a state that cannot
-be put back (`reward.hygiene`), is replaced too, at no verdict's cost.
+on in a fresh one. One that is killed from outside costs none at first: its request is judged once more. A child that
+has judged `recycle_after` requests, or that a verification left in a state that cannot be put back (`reward.hygiene`),
+is replaced too, at no verdict's cost.
 """
 
 import itertools
@@ -30,7 +31,7 @@ _MISTAKE_S = 6 * HANDSHAKE_S  # beyond any deadline that is kept; passing it is 
 
 
 class _Child:
-    """One child process; `alive` turns false with whatever ended it."""
+    """One child process; `alive` turns false with whatever ended it, `killed` true where somebody else killed it."""
 
     def __init__(self, server: ForkServer, recycle_after: int):
         self._server = server
@@ -38,6 +39,7 @@ class _Child:
         self._left = recycle_after
         self._has_worked = False
         self.alive = True
+        self.killed = False
 
     def verdicts(self, frames: Sequence[bytes], timeout_s: float, deadline: float) -> Iterator[Verdict]:
         """Verdicts of encoded requests, in order. Stops early after a failure that ended the child (its verdict is the
@@ -76,7 +78,9 @@ class _Child:
                 return
             except Closed:
                 seconds = time.monotonic() - began
-                yield _unasked_end(self._bury(), seconds)
+                code = self._bury()
+                self.killed = code == -signal.SIGKILL
+                yield _unasked_end(code, seconds)
                 return
             self._left -= 1
             if report.spent or not self._left:
@@ -197,13 +201,17 @@ class Keeper:
                 frames.append((i, encode(request)))
             except (TypeError, ValueError) as error:
                 verdicts[i] = Verdict.failed(FailureKind.BAD_REFERENCE, f"a request must be JSON: {error}", 0.0)
-        done = 0
+        done, killed = 0, set[int]()
         child = self._places.get_nowait()
         try:
             while done < len(frames) and time.monotonic() < deadline:
                 if child is None or not child.alive:
                     child = _Child(self._server, self._recycle_after)
                 for verdict in child.verdicts([frame for _, frame in frames[done:]], self._timeout_s, deadline):
+                    if child.killed and done not in killed:
+                        # Nothing says that it was this request's doing: it is judged once more.
+                        killed.add(done)
+                        break
                     queued_s = max(0.0, time.monotonic() - verdict.seconds - since)
                     verdicts[frames[done][0]] = replace(verdict, queued_s=queued_s)
                     done += 1

@@ -1,5 +1,7 @@
 """The Ray actor around one vLLM engine. Heavy imports wait for `start`, so that logs and environment are set first."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -21,6 +23,7 @@ class EngineActor:
         """Load the model; `settings` are the fields of `vllm_adapter.EngineSettings`."""
         from transformers import AutoTokenizer
 
+        _leave_temporary_files_to_ray()
         from rollout.vllm_adapter import EngineSettings, open_engine
 
         self._in_process = adapter == "in_process"
@@ -54,6 +57,10 @@ class EngineActor:
         """-1 before the engine has started."""
         return self._engine.weight_version() if self._engine else -1
 
+    def progress(self) -> int:
+        """Changes as long as the engine gets further. Raises EngineFailed where it has stopped."""
+        return self._engine.progress()
+
     def init_weight_transfer_engine(self, init_info: dict[str, Any], timeout_s: float) -> None:
         self._engine.init_weight_transfer(init_info, timeout_s)
 
@@ -85,3 +92,14 @@ class EngineActor:
     def shutdown(self) -> None:
         if self._engine:
             self._engine.shutdown()
+
+
+def _leave_temporary_files_to_ray() -> None:
+    """Have them in the folder of Ray's session, which goes away with it: vLLM does not remove its own."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # Compiled kernels are for the next run too.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+    node: Any = ray._private.worker.global_worker.node
+    os.environ["TMPDIR"] = node.get_session_dir_path()
+    tempfile.tempdir = None

@@ -56,6 +56,8 @@ class RolloutConfig:
     enforce_eager: bool
     start_timeout_s: float
     deadline_s: float
+    stall_s: float
+    restarts: int
     weight_transfer: str  # auto | host | nccl | ipc
     bucket_bytes: int
     sync_timeout_s: float

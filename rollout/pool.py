@@ -1,7 +1,8 @@
 """The engines as one object on the driver: routing, deadlines, scoring."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,22 @@ import ray
 
 from rollout.actor import EngineActor
 from rollout.config import RolloutConfig
+from rollout.failures import EngineFailed, RolloutFailed
 from rollout.seeds import keyed_hash, request_seed
 from rollout.transports import HOST_BACKEND, resolve_adapter, resolve_transport
 from rollout.types import GenerationRequest, Prompt, Response, Sampling
+from rollout.watch import Watch
 
-
-class RolloutFailed(RuntimeError):
-    """An engine died or did not answer within its deadline."""
+# How often engines are asked whether they get further.
+POLL_S = 1.0
+# What the driver grants on top of an engine's own limit, so that the engine's more precise sentence wins.
+MARGIN_S = 10.0
+# Pause before engines are replaced once more without a whole rollout between; it doubles each time.
+BACK_OFF_S = 2.0
 
 
 class RolloutPool:
-    """vLLM engines as Ray actors. `actors` is in engine order."""
+    """vLLM engines as Ray actors. `actors` is in engine order; a new engine takes the place of the one it replaces."""
 
     def __init__(
         self, config: RolloutConfig, device: str, threads: int, places: Sequence[Mapping[str, Any]] | None = None
@@ -29,17 +35,25 @@ class RolloutPool:
         self._device = device
         self.adapter = resolve_adapter(config.adapter, device)
         self.transport = resolve_transport(config.weight_transfer, device)
-        actor: Any = ray.remote(EngineActor)
-        environment = {"env_vars": engine_environment(device, threads)}
-        self.actors: list[Any] = [
-            actor.options(max_concurrency=4, runtime_env=environment, **place).remote(index)
-            for index, place in enumerate(places or [{"num_cpus": 0}] * config.engines)
-        ]
+        self._environment = {"env_vars": engine_environment(device, threads)}
+        self._places = list(places or [{"num_cpus": 0}] * config.engines)
+        self.actors: list[Any] = [self._new_actor(engine) for engine in range(len(self._places))]
+        self._settings: dict[str, Any] = {}
+        self._losses = 0
+        self._on_loss: Callable[[Mapping[int, str]], None] = lambda lost: None
+        self._refresh: Callable[[], None] = lambda: None
+
+    def attend(self, on_loss: Callable[[Mapping[int, str]], None], refresh: Callable[[], None]) -> None:
+        """Have `on_loss` called with what became of lost engines once there are new actors in their place, and
+        `refresh` when those have started, with the model's own weights, before they get requests again."""
+        self._on_loss, self._refresh = on_loss, refresh
 
     def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
         """Start loading on all engines; the references are done when the engines are ready."""
-        settings = engine_settings(self._config, self._device, model_path, dtype, context_tokens, trust_remote_code)
-        return [actor.start.remote(self.adapter, settings) for actor in self.actors]
+        self._settings = engine_settings(
+            self._config, self._device, model_path, dtype, context_tokens, trust_remote_code
+        )
+        return [actor.start.remote(self.adapter, self._settings) for actor in self.actors]
 
     def generate(
         self, prompts: Sequence[Prompt], samples: int, sampling: Sampling, seed: int, step: int
@@ -47,6 +61,8 @@ class RolloutPool:
         """`samples` responses for each prompt, in the order of `prompts`.
 
         Requests are dealt over the engines in the order of a hash of (uid, sample): balanced, the same in every run.
+        Those of an engine that is lost are issued once more, as they were, to the one that replaces it. Raises
+        RolloutFailed.
         """
         requests = [
             GenerationRequest(p.uid, sample, p.token_ids, request_seed(seed, step, p.uid, sample))
@@ -54,26 +70,57 @@ class RolloutPool:
             for sample in range(samples)
         ]
         order = sorted(range(len(requests)), key=lambda i: keyed_hash(requests[i].uid, requests[i].sample))
-        shares = [order[engine :: len(self.actors)] for engine in range(len(self.actors))]
+        shares = {engine: order[engine :: len(self.actors)] for engine in range(len(self.actors))}
         limit = self._config.deadline_s
-        calls = [
-            actor.generate.remote([requests[i] for i in share], sampling, limit)
-            for actor, share in zip(self.actors, shares, strict=True)
-        ]
         responses: dict[int, Response] = {}
-        for share, answers in zip(shares, self._get(calls, limit, "generate"), strict=True):
-            for index, response in zip(share, answers, strict=True):
-                responses[index] = response
+        while shares:
+            calls = {
+                engine: self.actors[engine].generate.remote([requests[i] for i in share], sampling, limit)
+                for engine, share in shares.items()
+            }
+            answers, lost = self._answers(calls, limit, "generate", self._config.stall_s)
+            for engine, found in answers.items():
+                responses |= zip(shares.pop(engine), found, strict=True)
+            if lost:
+                self.replace(lost)
+                self._refresh()
+            else:
+                self._losses = 0
         return [[responses[i + j] for j in range(samples)] for i in range(0, len(requests), samples)]
 
     def score(self, sequences: list[np.ndarray]) -> list[list[np.ndarray]]:
         """Every engine's log-probs at temperature 1 of each sequence's tokens after its first."""
         limit = self._config.sync_timeout_s
-        return self._get([actor.score.remote(sequences, limit) for actor in self.actors], limit, "score the canary")
+        return self._all([actor.score.remote(sequences, limit) for actor in self.actors], "score the canary")
 
     def weight_versions(self) -> list[int]:
-        calls = [actor.weight_version.remote() for actor in self.actors]
-        return self._get(calls, self._config.sync_timeout_s, "tell their weight version")
+        return self._all([actor.weight_version.remote() for actor in self.actors], "tell their weight version")
+
+    def lost(self) -> dict[int, str]:
+        """What became of each engine that is dead, or does not say within `stall_s` that it lives."""
+        calls = {engine: actor.progress.remote() for engine, actor in enumerate(self.actors)}
+        return self._answers(calls, self._config.stall_s, "answer", math.inf)[1]
+
+    def replace(self, lost: Mapping[int, str]) -> None:
+        """Start new engines in the place of `lost`, which says what became of each. They hold the model's own weights.
+
+        Raises RolloutFailed where `restarts` are used up.
+        """
+        # Where engines meet in a group of processes, it is broken for all.
+        wanted = sorted(lost) if self.transport == "host" else range(len(self.actors))
+        self._losses += 1
+        if self._losses > self._config.restarts:
+            raise RolloutFailed(f"{_sentence(lost)} rollout.restarts = {self._config.restarts} allows no further one.")
+        if self._losses > 1:
+            time.sleep(BACK_OFF_S * 2 ** (self._losses - 2))
+        for engine in wanted:
+            ray.kill(self.actors[engine])
+            self.actors[engine] = self._new_actor(engine)
+        self._on_loss({engine: lost.get(engine, f"engine {engine} was in one group with it") for engine in wanted})
+        calls = {engine: self.actors[engine].start.remote(self.adapter, self._settings) for engine in wanted}
+        failed = self._answers(calls, self._config.start_timeout_s, "start", math.inf)[1]
+        if failed:
+            self.replace(failed)
 
     def close(self) -> None:
         """Let vLLM stop its own processes, then end the actors."""
@@ -81,23 +128,71 @@ class RolloutPool:
         for actor in self.actors:
             ray.kill(actor)
 
-    def _get(self, calls: list[Any], limit_s: float, what: str) -> list[Any]:
-        """The answers of all engines, in engine order; the first failure ends the wait for the others."""
-        waiting = list(calls)
-        # A little longer than the engine's own limit, so that its more precise sentence wins.
-        deadline = time.monotonic() + limit_s + 10
-        while waiting:
-            done, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
-            if not done:
-                late = ", ".join(str(calls.index(call)) for call in waiting)
-                raise RolloutFailed(f"engine {late} did not {what} in {limit_s:.0f} s; see logs/engine-*.log")
+    def _new_actor(self, engine: int) -> Any:
+        actor: Any = ray.remote(EngineActor)
+        options = {"max_concurrency": 4, "runtime_env": self._environment, **self._places[engine]}
+        return actor.options(**options).remote(engine)
+
+    def _all(self, calls: list[Any], what: str) -> list[Any]:
+        """The answers of all engines, in engine order. Raises RolloutFailed where one is lost."""
+        answers, lost = self._answers(dict(enumerate(calls)), self._config.sync_timeout_s, what, math.inf)
+        if lost:
+            raise RolloutFailed(_sentence(lost))
+        return [answers[engine] for engine in range(len(calls))]
+
+    def _answers(
+        self, calls: Mapping[int, Any], limit_s: float, what: str, stall_s: float
+    ) -> tuple[dict[int, Any], dict[int, str]]:
+        """What engines answered, and what became of those that are lost. Raises what an engine that lives raised.
+
+        stall_s  how long an engine may get no further
+        """
+        waiting = {call: engine for engine, call in calls.items()}
+        answers: dict[int, Any] = {}
+        lost: dict[int, str] = {}
+        watch, asked = Watch(calls, stall_s), dict[int, Any]()
+        deadline = time.monotonic() + limit_s + MARGIN_S
+        while waiting and (left_s := deadline - time.monotonic()) > 0:
+            done, _ = ray.wait(list(waiting), timeout=min(POLL_S, left_s))
+            for call in done:
+                engine = waiting.pop(call)
+                try:
+                    answers[engine] = ray.get(call, timeout=limit_s)
+                except (ray.exceptions.RayActorError, EngineFailed) as error:
+                    lost[engine] = f"engine {engine} died: {_first_line(error)} See logs/engine-{engine}.log."
+            if stall_s == math.inf or done:
+                continue
+            for call, engine in list(waiting.items()):
+                self._ask(engine, watch, asked)
+                if watch.silent(engine):
+                    del waiting[call]
+                    lost[engine] = (
+                        f"engine {engine} hung: it drew no token for {stall_s:g} s (rollout.stall_s). "
+                        f"See logs/engine-{engine}.log."
+                    )
+        for engine in waiting.values():
+            lost[engine] = f"engine {engine} did not {what} in {limit_s:g} s; see logs/engine-{engine}.log."
+        return answers, lost
+
+    def _ask(self, engine: int, watch: Watch, asked: dict[int, Any]) -> None:
+        """Pass on to `watch` what the engine has said, and ask it again."""
+        if engine in asked:
+            if not ray.wait([asked[engine]], timeout=0)[0]:
+                return
             try:
-                ray.get(done, timeout=limit_s)
-            except ray.exceptions.RayActorError as error:
-                engine = calls.index(done[0])
-                reason = str(error).splitlines()[0]
-                raise RolloutFailed(f"engine {engine} died: {reason} See logs/engine-{engine}.log.") from error
-        return ray.get(calls, timeout=limit_s)
+                watch.heard(engine, ray.get(asked[engine], timeout=POLL_S))
+            except (ray.exceptions.RayError, EngineFailed):
+                return  # the call that is waited for says so too
+        asked[engine] = self.actors[engine].progress.remote()
+
+
+def _sentence(lost: Mapping[int, str]) -> str:
+    return " ".join(lost[engine] for engine in sorted(lost))
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return str(cause).strip().splitlines()[0].rstrip(".") + "."
 
 
 def engine_settings(

@@ -26,14 +26,12 @@ from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from rollout.failures import EngineFailed
 from rollout.host_transfer import register_host_backend
 from rollout.types import FinishReason, GenerationRequest, Sampling
-
-
-class EngineFailed(RuntimeError):
-    """The engine stopped; every request it held is lost."""
 
 
 class GenerationTimeout(RuntimeError):
@@ -86,6 +84,10 @@ class Engine(Protocol):
     def finish_weight_update(self, version: int, timeout_s: float) -> None: ...
 
     def weight_version(self) -> int: ...
+
+    def progress(self) -> int:
+        """A figure that changes as long as the engine gets further. Raises EngineFailed where it has stopped."""
+        ...
 
     def shutdown(self) -> None: ...
 
@@ -177,6 +179,7 @@ class InProcessEngine:
         self._running: dict[str, Future] = {}
         self._wake = threading.Condition()
         self._stopping = False
+        self._steps = 0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._loop, name="vllm-steps", daemon=True)
         self._thread.start()
@@ -209,6 +212,11 @@ class InProcessEngine:
 
     def weight_version(self):
         return self._version
+
+    def progress(self):
+        if self._failure is not None:
+            raise EngineFailed(f"the engine stopped earlier: {self._failure}")
+        return self._steps
 
     def shutdown(self):
         with self._wake:
@@ -293,7 +301,9 @@ class InProcessEngine:
                 for command in commands:
                     command()
                 if self._running:
-                    for output in self._engine.step():
+                    outputs = self._engine.step()
+                    self._steps += 1
+                    for output in outputs:
                         if output.finished:
                             self._running.pop(output.request_id).set_result(output)
         except BaseException as error:
@@ -312,6 +322,7 @@ class SeparateProcessEngine:
         self._version = 0
         self._next_id = 0
         self._running = 0
+        self._asked = 0
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm-async", daemon=True).start()
         self._engine = self._run(self._open(settings), None)
@@ -351,6 +362,13 @@ class SeparateProcessEngine:
     def weight_version(self):
         return self._version
 
+    def progress(self):
+        # vLLM tells of a request only when it has ended, so that an answer is all there is to hear of the process.
+        self._asked += 1
+        if self._engine.errored:
+            raise EngineFailed(f"the engine process stopped: {self._engine.dead_error}")
+        return self._asked
+
     def shutdown(self):
         async def stop():
             self._engine.shutdown()
@@ -388,6 +406,8 @@ class SeparateProcessEngine:
 
         try:
             return self._run(everything(), None)
+        except EngineDeadError as error:
+            raise EngineFailed(f"the engine process stopped: {error}") from None
         except TimeoutError:
             raise GenerationTimeout(_timeout_sentence(None, len(work), deadline_s)) from None
 

@@ -36,6 +36,8 @@ HEAD_CPUS, NODE_CPUS = 2, 6
 # Five seconds without a heartbeat, where Ray by itself waits for 15.
 HEARTBEATS = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 RANKS_AWAY = ["learner.ranks=2", "cluster.cpus_per_rank=3"]
+# A lost node has no successor here, so there is nothing to go on with.
+ONCE = ["rollout.restarts=0", "checkpoint.restarts=0"]
 ENGINE_AWAY = ["learner.ranks=1", "cluster.cpus_per_rank=2", "cluster.cpus_per_engine=4"]
 
 
@@ -121,7 +123,7 @@ PHASES = {
 
 def settings(folder: str, cluster: Cluster, *overrides: str) -> list[str]:
     base = [f"output.folder={folder}", "cluster=ray", f"cluster.address={cluster.address}", "output.display=lines"]
-    return [*base, "rollout.engines=1", "evaluation.every=0", "evaluation.samples_per_prompt=1", *overrides]
+    return [*base, "rollout.engines=1", "evaluation.every=0", "evaluation.samples_per_prompt=1", *ONCE, *overrides]
 
 
 def lose_node(folder: str, cluster: Cluster, phase: str, owner: object, method: str, away: list[str]) -> dict:

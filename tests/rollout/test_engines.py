@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from launch.config import compose
-from rollout.pool import RolloutFailed, RolloutPool
+from rollout.failures import RolloutFailed
+from rollout.pool import RolloutPool
 from rollout.seeds import request_seed
 from rollout.types import FinishReason, GenerationRequest, Prompt, Sampling
 

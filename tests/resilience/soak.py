@@ -1,0 +1,193 @@
+"""`python -m tests.resilience.soak`: a long run in which actors of every kind are killed at random.
+
+It is asserted that every step is trained once, that the memory of no kind of actor grows, and that no process is left;
+the table goes into docs/drills.md. A killed driver is started again, as a job scheduler would do it.
+"""
+
+import argparse
+import contextlib
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from launch.run_folder import read_metrics
+from tests.resilience.actors import KINDS, actors, left_behind, orphans
+from tests.resilience.page import write_part
+from tests.resilience.runs import SETTINGS, MarkedRun, summary
+
+EVERY = 10  # steps between checkpoints
+EACH = 2  # kills of every kind at least
+SAMPLE_S = 1.0
+# A process loads and compiles what it needs, and its allocator settles, in its first steps.
+WARM_UP_STEPS = 15
+FLAT_MB = 10.0  # MiB per 100 steps
+LIMIT_S = 900.0
+MOST_STARTS = 12
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Actor `index` of `kind` is killed `delay_s` after step `after` has been made."""
+
+    after: int
+    kind: str
+    index: int
+    delay_s: float
+
+
+def planned(steps: int, kills: int, seed: int) -> list[Kill]:
+    """Kills of random kinds at random steps of the first three quarters, at least `EACH` of every kind."""
+    draw = random.Random(seed)
+    kinds = [*KINDS] * EACH
+    kinds += draw.choices(KINDS, k=kills - len(kinds))
+    draw.shuffle(kinds)
+    # A driver killed before the first checkpoint would have nothing to go on from.
+    moments = sorted(draw.sample(range(EVERY + 2, 3 * steps // 4), len(kinds)))
+    return [
+        Kill(step, kind, draw.randrange(2) if kind == "learner" else 0, draw.uniform(0, 1))
+        for step, kind in zip(moments, kinds, strict=True)
+    ]
+
+
+@dataclass
+class Memory:
+    """Private memory of every process over the steps of the run, read in a thread of its own."""
+
+    folder: Path
+    mark: str
+    seen: dict[tuple[str, int], list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        while not self.over.wait(SAMPLE_S):
+            with contextlib.suppress(Exception):  # a folder without rows yet
+                step = int(read_metrics(self.folder)[-1]["step"])
+                for kind, found in actors(self.mark).items():
+                    for process in found:
+                        with contextlib.suppress(psutil.Error):
+                            self.seen[kind, process.pid].append((step, process.memory_full_info().uss / 2**20))
+
+    def slope(self, kind: str) -> float:
+        """MiB per 100 steps; see `slope`."""
+        return slope(points for (each, _), points in self.seen.items() if each == kind)
+
+    def most(self, kind: str) -> float:
+        """The most that one process of `kind` held, in MiB."""
+        return max(size for (each, _), points in self.seen.items() if each == kind for _, size in points)
+
+
+def slope(processes: Iterable[list[tuple[int, float]]]) -> float:
+    """Growth in MiB per 100 steps by least squares, with a level of its own for each process, after its warm-up.
+
+    processes  of each, (step, MiB)
+    """
+    steps, sizes = [], []
+    for points in processes:
+        settled = np.array([point for point in points if point[0] >= points[0][0] + WARM_UP_STEPS], float)
+        if len(settled) > 1:
+            steps.append(settled[:, 0] - settled[:, 0].mean())
+            sizes.append(settled[:, 1] - settled[:, 1].mean())
+    if not steps:
+        return 0.0
+    x, y = np.concatenate(steps), np.concatenate(sizes)
+    return float(100 * (x @ y) / (x @ x)) if (x @ x) else 0.0
+
+
+class Scheduler:
+    """Starts the driver again when it has ended before its time, as a cluster's scheduler does with a failed job."""
+
+    def __init__(self, folder: Path, settings: tuple[str, ...]):
+        self._folder, self._settings = folder, settings
+        self.starts = 1
+        self.run = MarkedRun(folder, *settings)
+
+    def start_again(self) -> None:
+        """Once the driver has ended; nothing may be left of it."""
+        self.run.process.wait(LIMIT_S)
+        assert left_behind(self.run.mark, 15) == []
+        assert self.starts <= MOST_STARTS, self.run.errors()
+        print(f"step {self.run.steps()[-1]}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
+        self.run, self.starts = MarkedRun(self._folder, *self._settings), self.starts + 1
+
+    def wait_for_step(self, step: int) -> None:
+        while True:
+            try:
+                self.run.wait_for_step(step, LIMIT_S)
+                return
+            except AssertionError:
+                if not self.run.process.poll():
+                    raise
+                self.start_again()
+
+
+def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[str, ...]], str]:
+    """The table, and a sentence about the whole."""
+    settings = (*SETTINGS, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
+    plan, done, began = planned(steps, kills, seed), defaultdict[str, int](int), time.monotonic()
+    before, scheduler = orphans(), Scheduler(folder, settings)
+    memory = Memory(folder, scheduler.run.mark)
+    threading.Thread(target=memory.watch, daemon=True).start()
+    try:
+        for kill in plan:
+            scheduler.wait_for_step(kill.after)
+            time.sleep(kill.delay_s)
+            process = scheduler.run.send(kill.kind, signal.SIGKILL, kill.after, kill.index)
+            reached = scheduler.run.steps()[-1]
+            done[kill.kind] += 1
+            print(f"step {reached}: killed {kill.kind} {process.pid}", flush=True)
+            if kill.kind == "driver":
+                scheduler.start_again()
+                scheduler.run.wait_to_say("Goes on after step", LIMIT_S)
+            scheduler.wait_for_step(reached + 1)
+        scheduler.wait_for_step(steps)
+        assert scheduler.run.wait(LIMIT_S) == 0, scheduler.run.errors()
+        memory.over.set()
+        seconds = time.monotonic() - began
+        left = left_behind(scheduler.run.mark, 15)
+    finally:
+        memory.over.set()
+        scheduler.run.__exit__()
+    starts = scheduler.starts
+    table = [("actor", "kills", "processes seen", "private memory at most, MiB", "growth, MiB per 100 steps")]
+    for kind in KINDS:
+        seen = sum(each == kind for each, _ in memory.seen)
+        growth = memory.slope(kind)
+        table.append((kind, str(done[kind]), str(seen), f"{memory.most(kind):.0f}", f"{growth:+.2f}"))
+    sentence = (
+        f"{steps} steps with {len(plan)} kills in {seconds / 60:.1f} minutes, {starts} starts of the driver. Steps 1 "
+        f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left."
+    )
+    print(*table, sentence, sep="\n", flush=True)
+    assert left == []
+    assert [row["step"] for row in read_metrics(folder)] == list(range(steps + 1))
+    assert len(list((folder / "rollouts").iterdir())) == steps
+    assert summary(folder)["status"] == "finished"
+    assert orphans() <= before
+    grown = [row for row in table[1:] if float(row[-1]) > FLAT_MB]
+    assert not grown, grown
+    return table, sentence
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=13)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        table, sentence = soak(Path(path) / "run", given.steps, given.kills, given.seed)
+    command = f"python -m tests.resilience.soak --steps {given.steps} --kills {given.kills} --seed {given.seed}"
+    write_part("soak", command, table, sentence)
+
+
+if __name__ == "__main__":
+    main()
