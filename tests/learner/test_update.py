@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from learner.config import ObjectiveConfig
+from learner.finite import ADVANTAGES, GRADIENT, LOGPROBS, LOSS
 from learner.metrics import merged
+from learner.objective import token_losses
 from learner.types import TokenBatch, UpdatePlan
 from learner.update import apply_updates
 from tests.learner.objectives import SURROGATES, objective, unsteered
@@ -385,3 +387,70 @@ def test_a_batch_without_advantages_is_refused():
     batch = replace(make_batch(), advantages=None)
     with pytest.raises(ValueError, match="no advantages yet"):
         apply_updates(Table(), Table(), objective(), unsteered(objective()), batch, [plan_of(LAYOUTS["one_pass"])], 0)
+
+
+class Careful(Table):
+    """Applies nothing where the gradient is not finite, as the model under DeepSpeed."""
+
+    def step(self, learning_rate):
+        norm = float(self.logits.grad.norm())
+        if not math.isfinite(norm):
+            self.logits.grad = None
+            return norm
+        return super().step(learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"), [("advantages", ADVANTAGES), ("logprobs", LOGPROBS), ("loss", LOSS), ("gradient", GRADIENT)]
+)
+def test_an_update_that_is_not_finite_is_skipped_with_its_cause_and_leaves_no_figure(what, cause, monkeypatch):
+    batch, settings = make_batch("whole"), objective(low=0.2, high=0.3)
+    first, second = plan_of([[[[0], [1]]]], [0, 1], 0.5), plan_of([[[[6]], [[7]]]], [6, 7], 0.25)
+
+    def spoilt_losses(tokens, *arguments):
+        losses, tally = token_losses(tokens, *arguments)
+        if tokens.index[0] != 0:
+            return losses, tally
+        # The second is worth 0, with an infinite slope.
+        return losses * math.nan if what == "loss" else losses + (tokens.logprobs * 0).sqrt(), tally
+
+    class Spoilt(Careful):
+        def forward(self, batch, rows):
+            logprobs, entropies = super().forward(batch, rows)
+            return (logprobs * math.nan if rows[0][0] == 0 else logprobs), entropies
+
+    table = Spoilt(learn=True) if what == "logprobs" else Careful(learn=True)
+    if what in ("loss", "gradient"):
+        monkeypatch.setattr("learner.update.token_losses", spoilt_losses)
+    given = batch
+    if what == "advantages":
+        given = replace(
+            batch, advantages=np.where(np.arange(batch.mask.size) == 0, np.float32(np.nan), batch.advantages)
+        )
+    before = table.logits.detach().clone()
+    tally, _, skipped = apply_updates(table, table, settings, unsteered(settings), given, [first], 0)
+    assert skipped == {0: cause}
+    assert tally.values() == {}
+    assert torch.equal(table.logits, before)
+
+    both, _, skipped = apply_updates(table, table, settings, unsteered(settings), given, [first, second], 0)
+    assert skipped == {0: cause}
+    monkeypatch.undo()
+    plain = Careful(learn=True)
+    alone, _, skipped = apply_updates(plain, plain, settings, unsteered(settings), batch, [second], 0)
+    assert skipped == {}
+    assert both.values() == alone.values()
+    assert torch.equal(table.logits, plain.logits)
+
+
+def test_a_batch_that_comes_unscored_is_scored_where_its_update_is_skipped():
+    batch, settings = make_batch(scored=False), objective(low=0.2, high=0.3)
+    spoilt = replace(batch, advantages=np.full_like(batch.advantages, np.nan))
+
+    class Scoring(Careful):
+        def score(self, batch, passes):
+            return "scores"
+
+    table = Scoring()
+    plan = plan_of(LAYOUTS["one_pass"])
+    assert apply_updates(table, table, settings, unsteered(settings), spoilt, [plan], 0)[1] == "scores"
