@@ -16,7 +16,18 @@ from pathlib import Path
 
 from tests.resilience.actors import left_behind, orphans, wait_until
 from tests.resilience.page import write_part
-from tests.resilience.runs import SETTINGS, MarkedRun, checksums, rows, run, summary
+from tests.resilience.runs import (
+    ROOT,
+    SETTINGS,
+    MarkedRun,
+    checksums,
+    environ,
+    not_finite_command,
+    replay_command,
+    rows,
+    run,
+    summary,
+)
 
 LIMIT_S = 900.0
 # What "at once" comes to: of a step abandoned, the actors ended, summary and report written.
@@ -74,10 +85,10 @@ def drill(name: str) -> Callable[[Drill], Drill]:
 
 
 @contextlib.contextmanager
-def marked(folder: Path, *overrides: str) -> Iterator[MarkedRun]:
+def marked(folder: Path, *overrides: str, started: list[str] | None = None) -> Iterator[MarkedRun]:
     """A run that must leave no process and no shared memory behind."""
     before = orphans()
-    with MarkedRun(folder, *SETTINGS, *overrides) as process:
+    with MarkedRun(folder, *SETTINGS, *overrides, started=started) as process:
         yield process
         left = left_behind(process.mark, 15)
         assert left == [], left
@@ -263,6 +274,29 @@ def hungry_verifier(bench: Bench) -> list[Row]:
             seconds,
             lost,
         )
+    ]
+
+
+@drill("not finite")
+def not_finite(bench: Bench) -> list[Row]:
+    """NaN in one of the two updates of step 2, and in both of step 4."""
+    with marked(bench.folder, started=not_finite_command(bench.folder)) as process:
+        process.wait_for_step(1, LIMIT_S)
+        skipped_s = until_step(process, 2)
+        process.wait_for_step(3, LIMIT_S)
+        ended_s = until_end(process)
+        assert process.wait() == 1
+        assert "update 1 of 2 was skipped" in process.said(), process.said()
+        assert "TooManySkipped: 2 updates in a row" in process.errors(), process.errors()
+    assert [row["policy/skipped_updates"] for row in rows(bench.folder)] == [0, 1, 0]
+    [kept] = (bench.folder / "batches").iterdir()
+    replayed = subprocess.run(replay_command(bench.folder, 4), cwd=ROOT, env=environ(), capture_output=True, text=True)
+    assert replayed.returncode == 1
+    assert "update 1 of 2 was skipped: its advantages are not finite; update 2 of 2" in replayed.stdout
+    again = f"{kept.name} is kept, and replay shows the same; resume= goes on after step 3"
+    return [
+        Row("NaN in an update", "skipped, weights and moments as they were, and trained on", skipped_s, "the update"),
+        Row("NaN in more updates than allowed", f"ended in a sentence, status 1; {again}", ended_s, "the step"),
     ]
 
 

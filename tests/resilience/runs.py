@@ -53,6 +53,15 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "launch.train", *overrides]
 
 
+def not_finite_command(folder: Path) -> list[str]:
+    """Of a run whose advantages become NaN."""
+    return [sys.executable, "-m", "tests.resilience.not_finite_run", str(folder)]
+
+
+def replay_command(folder: Path, step: int, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "launch.replay", str(folder), f"step={step}", *overrides]
+
+
 def run(
     *overrides: str, limit_s: float = LIMIT_S, mark: str | None = None, temporary: Path | None = None
 ) -> subprocess.CompletedProcess:
@@ -71,16 +80,17 @@ def started(*overrides: str) -> subprocess.Popen:
 class MarkedRun:
     """A run whose processes can be found. A context manager: whatever is left of it is killed.
 
-    folder  of the run; `said.txt` and `errors.txt` beside it have what it prints
+    folder   of the run; `said.txt` and `errors.txt` beside it have what it prints
+    started  the command, where it is another one than `launch.train` with `overrides`
     """
 
-    def __init__(self, folder: Path, *overrides: str):
+    def __init__(self, folder: Path, *overrides: str, started: list[str] | None = None):
         self.folder, self.mark = folder, f"{folder}-{os.getpid()}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._said, self._errors = folder.with_name("said.txt"), folder.with_name("errors.txt")
         with open(self._said, "w") as said, open(self._errors, "w") as errors:
             self.process = subprocess.Popen(
-                command(f"output.folder={folder}", *overrides),
+                started or command(f"output.folder={folder}", *overrides),
                 cwd=ROOT,
                 env=environ(self.mark),
                 stdout=said,

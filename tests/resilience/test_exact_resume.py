@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,23 @@ import pytest
 import safetensors.numpy
 
 from launch.run_folder import read_metrics
-from tests.resilience.runs import LIMIT_S, ROOT, SETTINGS, checksums, environ, rows, run, started, state, wait_for
+from tests.resilience.runs import (
+    LIMIT_S,
+    ROOT,
+    SETTINGS,
+    checksums,
+    environ,
+    replay_command,
+    rows,
+    run,
+    started,
+    state,
+    wait_for,
+)
 
 
-def replay(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "launch.replay", *map(str, arguments)]
+def replay(folder: Path, step: int, *overrides: str) -> subprocess.CompletedProcess:
+    command = replay_command(folder, step, *overrides)
     return subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
 
 
@@ -62,13 +73,13 @@ def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(str
 
 
 def test_a_step_is_trained_on_again_alone_bit_for_bit(straight):
-    done = replay(straight, "step=6")
+    done = replay(straight, 6)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"From {straight}/checkpoints/step_000003, steps 4 to 6" in done.stdout
     assert re.search(r"\n(\d+) figures of step 6: \1 equal, 0 within round-off, 0 beyond\.\n", done.stdout)
     assert done.stdout.endswith("Weights and moments are those of the checkpoint of step 6, bit for bit.\n")
 
-    lacking = replay(straight, "step=3")
+    lacking = replay(straight, 3)
     assert lacking.returncode == 2
     assert lacking.stderr.startswith(
         f"step 3 is reached from the model that the run began with over the batches of steps 1 to 3, and {straight} "
@@ -79,7 +90,7 @@ def test_a_step_is_trained_on_again_alone_bit_for_bit(straight):
 @pytest.mark.slow
 def test_a_step_is_trained_on_again_in_another_layout_up_to_round_off(straight):
     layout = ("learner=zero3", "learner.ranks=1", "learner.tokens_per_microbatch=300", "learner.packing=false")
-    done = replay(straight, "step=6", *layout)
+    done = replay(straight, 6, *layout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "learner.ranks is 1, and was 2" in done.stdout
     assert " 0 beyond.\n" in done.stdout
@@ -88,7 +99,7 @@ def test_a_step_is_trained_on_again_in_another_layout_up_to_round_off(straight):
 
 @pytest.mark.slow
 def test_another_update_is_not_the_same(straight):
-    done = replay(straight, "step=6", "learner.learning_rate=1e-3")
+    done = replay(straight, 6, "learner.learning_rate=1e-3")
     assert done.returncode == 1
     assert "policy/learning_rate" in done.stdout.splitlines()[-2]
 

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 
 from launch.replay import main as replay
 from launch.run_folder import read_metrics
+from tests.resilience.runs import not_finite_command
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 550
@@ -76,8 +76,7 @@ def listening(pid: int) -> list[tuple[str, str, bool]]:
 def watched() -> Iterator[Watched]:
     with tempfile.TemporaryDirectory(prefix="nan-", dir="/tmp", ignore_cleanup_errors=True) as path:
         folder = Path(path) / "run"
-        command = [sys.executable, "-m", "tests.resilience.not_finite_run", str(folder)]
-        command += ["logger=tensorboard", "reward.remote.token_variable=VERDICT_TOKEN"]
+        command = [*not_finite_command(folder), "logger=tensorboard", "reward.remote.token_variable=VERDICT_TOKEN"]
         process = subprocess.Popen(
             command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
