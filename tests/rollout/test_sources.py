@@ -128,7 +128,11 @@ BROKEN = [
     ("a.parquet", b"PAR1 no such thing", "{file} cannot be read as parquet: Parquet magic bytes not found"),
     ("a.arrow", b"no arrow", "{file} cannot be read as arrow: "),
     ("a.jsonl.gz", b'{"q": 1}\n', "{file} is not a whole gzip file: Not a gzipped file"),
-    ("a.jsonl.gz", gzip.compress(b'{"q": 1}\n' * 9)[:-9], "{file} is not a whole gzip file: Compressed file ended"),
+    (
+        "a.jsonl.gz",
+        gzip.compress(b'{"q": 1}\n' * 9, mtime=0)[:-9],
+        "{file} is not a whole gzip file: Compressed file ended",
+    ),
     ("a.pkl", b"", "{file} is not in a known format; the name has to end in .jsonl, .json, .csv, .parquet, .arrow"),
     ("a.gz", b"", "{file} is not in a known format; the name has to end in .jsonl, .json, .csv, .parquet, .arrow"),
 ]
