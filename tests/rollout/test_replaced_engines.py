@@ -123,4 +123,8 @@ def test_what_is_lost_is_found_by_asking(pool):
     drawn(pool)
     assert pool.lost() == {}
     ray.kill(pool.actors[0])
+    # Ray kills in its own time; until then the engine answers.
+    deadline = time.monotonic() + 30
+    while not pool.lost() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert list(pool.lost()) == [0]
