@@ -63,6 +63,9 @@ class Engine:
         one = np.zeros(1, np.float32)
         return [Response(r.uid, r.sample, tokens, one, "x", FinishReason.STOP, span, 0) for r in requests]
 
+    def progress(self):
+        return time.monotonic()
+
     def shutdown(self):
         pass
 

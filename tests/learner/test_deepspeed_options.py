@@ -162,7 +162,7 @@ def test_the_probe_changes_no_bit_of_the_weights(group, config, stage, lora):
         limits = PassLimits(256, 64)
         worker.policy = Policy(worker.model, 1.0, 64, limits)
         worker._probe = Probe(probe, 0, limits) if probe else None
-        tally, _ = worker.update(batch, plans, 0)
+        tally, *_ = worker.update(batch, plans, 0)
         buckets = worker.model.full_parameters(1 << 20)
         return {spec.name: tensor.numpy().copy() for bucket in buckets for spec, tensor in bucket}, tally.values()
 

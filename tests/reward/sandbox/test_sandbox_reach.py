@@ -66,10 +66,16 @@ def test_passwords(attack):
     assert lines(attack(TRY + "attempt(open, '/etc/shadow')")) in (["EACCES"], ["ENOENT"])
 
 
-def test_listing_folders(attack):
-    code = TRY + f"attempt(os.listdir, '/tmp')\nattempt(os.listdir, {str(REPOSITORY)!r})"
-    for line in lines(attack(code)):
-        assert line.startswith("done") if is_open(attack) else line in ("EACCES", "ENOENT")
+@pytest.mark.parametrize("folder", [Path("/tmp"), REPOSITORY], ids=["tmp", "repository"])
+def test_listing_folders(attack, folder):
+    """A folder on the way to the interpreter is there, and holds what leads to it alone."""
+    code = TRY + "attempt(lambda: ' '.join(os.listdir(sys.argv[2])).encode())"
+    with planted(folder, 0o644) as path:
+        (line,) = lines(attack(code, path, folder))
+    if is_open(attack):
+        assert path.name in line
+    else:
+        assert line in ("EACCES", "ENOENT") or (line.startswith("done") and path.name not in line)
 
 
 def test_environment(attack, monkeypatch):
