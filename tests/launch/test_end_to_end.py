@@ -166,6 +166,7 @@ def steps(folder: Path, *overrides: str) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith(TIMINGS)} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_the_number_of_engines(tmp_path, ray_session):
     assert steps(tmp_path / "two") == steps(tmp_path / "one", "rollout.engines=1")
 

@@ -158,6 +158,7 @@ def test_a_job_that_somebody_stops(head, tmp_path):
     assert_nothing_left(head)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_job_per_point_and_a_second_one_repeats_only_what_failed(head, tmp_path):
     code, folder = tmp_path / "code", tmp_path / "sweep"
     copy_uploaded(ROOT, code)

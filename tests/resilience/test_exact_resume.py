@@ -148,6 +148,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(straight, t
     assert (folder / "checkpoints" / "step_000006.damaged").is_dir()
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_step_end_and_be_saved(tmp_path):
     folder = tmp_path / "run"
     process = started(f"output.folder={folder}", *SETTINGS, "steps=1000", "checkpoint.every=500")
