@@ -27,7 +27,9 @@ def command(verifier, *arguments):
 
 
 def start(verifier, *arguments, **streams):
-    return subprocess.Popen(command(verifier, *arguments), env=ENVIRONMENT, cwd=ROOT, **streams)
+    # A shell lets what it starts in the background ignore the interrupts of its terminal, and so would ours.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen(command(verifier, *arguments), env=ENVIRONMENT, cwd=ROOT, **heeding, **streams)
 
 
 def grade(rows, verifier, *arguments):
