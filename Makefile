@@ -22,7 +22,7 @@ train: setup
 	$(BIN)/python -m launch.train $(ARGS)
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 drills: setup
 	$(BIN)/python -m tests.resilience.drills $(ARGS)

@@ -38,6 +38,7 @@ LIMIT_S = 400
 
 
 def environ(mark: str | None = None, temporary: Path | None = None) -> dict[str, str]:
+    """`temporary` is the folder for its temporary files."""
     marked = {} if mark is None else {MARK: mark}
     if temporary is not None:
         kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir()
@@ -62,13 +63,13 @@ def replay_command(folder: Path, step: int, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "launch.replay", str(folder), f"step={step}", *overrides]
 
 
-def run(
-    *overrides: str, limit_s: float = LIMIT_S, mark: str | None = None, temporary: Path | None = None
-) -> subprocess.CompletedProcess:
-    """`temporary` is the folder for its temporary files."""
-    return subprocess.run(
-        command(*overrides), cwd=ROOT, env=environ(mark, temporary), capture_output=True, text=True, timeout=limit_s
-    )
+def replay(folder: Path, step: int, *overrides: str) -> subprocess.CompletedProcess:
+    command = replay_command(folder, step, *overrides)
+    return subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def run(*overrides: str, limit_s: float = LIMIT_S) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*overrides), cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=limit_s)
 
 
 def started(*overrides: str) -> subprocess.Popen:
@@ -82,9 +83,17 @@ class MarkedRun:
 
     folder   of the run; `said.txt` and `errors.txt` beside it have what it prints
     started  the command, where it is another one than `launch.train` with `overrides`
+    temporary, variables  folder for its temporary files, and what its environment has besides
     """
 
-    def __init__(self, folder: Path, *overrides: str, started: list[str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        started: list[str] | None = None,
+        temporary: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ):
         self.folder, self.mark = folder, f"{folder}-{os.getpid()}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._said, self._errors = folder.with_name("said.txt"), folder.with_name("errors.txt")
@@ -92,7 +101,7 @@ class MarkedRun:
             self.process = subprocess.Popen(
                 started or command(f"output.folder={folder}", *overrides),
                 cwd=ROOT,
-                env=environ(self.mark),
+                env=environ(self.mark, temporary) | dict(variables or {}),
                 stdout=said,
                 stderr=errors,
             )

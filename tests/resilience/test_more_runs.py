@@ -1,93 +1,19 @@
-"""A run that is killed and taken up again is the run that was not, on the whole graph."""
+"""Runs that are taken up, replayed and stopped in more ways than the short tests have."""
 
 import json
-import re
 import signal
 import subprocess
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 import safetensors.numpy
 
 from launch.run_folder import read_metrics
-from tests.resilience.runs import (
-    LIMIT_S,
-    ROOT,
-    SETTINGS,
-    checksums,
-    environ,
-    replay_command,
-    rows,
-    run,
-    started,
-    state,
-    wait_for,
-)
+from tests.resilience.runs import SETTINGS, checksums, replay, rows, run, started
+
+pytestmark = pytest.mark.slow
 
 
-def replay(folder: Path, step: int, *overrides: str) -> subprocess.CompletedProcess:
-    command = replay_command(folder, step, *overrides)
-    return subprocess.run(command, cwd=ROOT, env=environ(), capture_output=True, text=True, timeout=LIMIT_S)
-
-
-def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(straight, tmp_path):
-    folder = tmp_path / "run"
-    process = started(f"output.folder={folder}", *SETTINGS)
-    wait_for(folder / "checkpoints" / "step_000003", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (folder / "summary.json").exists()
-    assert not (folder / "checkpoints" / "step_000006").exists()
-    # What a death in the middle of a write, and of a line, would leave.
-    (folder / "checkpoints" / "step_000006.partial").mkdir()
-    with open(folder / "metrics.jsonl", "a") as file:
-        file.write('{"step": 5, "weight_ver')
-    done = run(f"resume={folder}")
-    assert done.returncode == 0, done.stderr
-    assert f"Goes on after step 3, from {folder}/checkpoints/step_000003" in done.stdout
-
-    assert rows(folder) == rows(straight)
-    assert [row["step"] for row in read_metrics(folder)] == list(range(7))
-    assert checksums(folder, 6) == checksums(straight, 6)
-    for part in ("controls", "prompts", "optimizer", "weight_version"):
-        assert state(folder, 6)[part] == state(straight, 6)[part]
-    assert state(folder, 6)["controls"] != state(folder, 3)["controls"]
-    # Entropy is above the target of the rule, so its weight grows by 0.05 a step from 0.
-    weights = [row["positive_advantage/weight"] for row in rows(folder)]
-    assert weights == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2, 0.25])
-    for step in range(1, 7):
-        one, other = (
-            pyarrow.parquet.read_table(f / "rollouts" / f"step_{step:06d}.parquet") for f in (folder, straight)
-        )
-        assert one.equals(other)
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["status"], summary["steps"]) == ("finished", 6)
-    assert summary["started"] == state(folder, 3)["started"]
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_000003", "step_000006"]
-
-    again = run(f"resume={folder}")
-    assert again.returncode == 2
-    assert "has made its 6 steps" in again.stderr
-
-
-def test_a_step_is_trained_on_again_alone_bit_for_bit(straight):
-    done = replay(straight, 6)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"From {straight}/checkpoints/step_000003, steps 4 to 6" in done.stdout
-    assert re.search(r"\n(\d+) figures of step 6: \1 equal, 0 within round-off, 0 beyond\.\n", done.stdout)
-    assert done.stdout.endswith("Weights and moments are those of the checkpoint of step 6, bit for bit.\n")
-
-    lacking = replay(straight, 3)
-    assert lacking.returncode == 2
-    assert lacking.stderr.startswith(
-        f"step 3 is reached from the model that the run began with over the batches of steps 1 to 3, and {straight} "
-        "lacks 1, 2, 3: output.save_batches=all keeps every batch"
-    )
-
-
-@pytest.mark.slow
 def test_a_step_is_trained_on_again_in_another_layout_up_to_round_off(straight):
     layout = ("learner=zero3", "learner.ranks=1", "learner.tokens_per_microbatch=300", "learner.packing=false")
     done = replay(straight, 6, *layout)
@@ -97,14 +23,12 @@ def test_a_step_is_trained_on_again_in_another_layout_up_to_round_off(straight):
     assert "bit for bit" not in done.stdout
 
 
-@pytest.mark.slow
 def test_another_update_is_not_the_same(straight):
     done = replay(straight, 6, "learner.learning_rate=1e-3")
     assert done.returncode == 1
     assert "policy/learning_rate" in done.stdout.splitlines()[-2]
 
 
-@pytest.mark.slow
 def test_in_another_layout_the_run_goes_on_with_the_same_weights_and_stays_close(straight, tmp_path):
     folder = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, folder], check=True)
@@ -129,7 +53,6 @@ def test_in_another_layout_the_run_goes_on_with_the_same_weights_and_stays_close
     assert max(moved) < 6 * 5e-4
 
 
-@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(straight, tmp_path):
     folder = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, folder], check=True)
@@ -148,7 +71,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(straight, t
     assert (folder / "checkpoints" / "step_000006.damaged").is_dir()
 
 
-@pytest.mark.slow
 def test_sigterm_lets_the_step_end_and_be_saved(tmp_path):
     folder = tmp_path / "run"
     process = started(f"output.folder={folder}", *SETTINGS, "steps=1000", "checkpoint.every=500")
@@ -166,7 +88,6 @@ def test_sigterm_lets_the_step_end_and_be_saved(tmp_path):
     assert json.loads((folder / "summary.json").read_text())["status"] == "stopped"
 
 
-@pytest.mark.slow
 def test_a_run_whose_time_is_up_saves_and_can_be_started_again(tmp_path):
     folder = tmp_path / "run"
     # The rule of prog_adv_guided is laid out over the steps, which change here.
