@@ -44,13 +44,11 @@ setup: $(READY)
 $(READY):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or 3.12, or run make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { echo "Entrain needs Python 3.11 or 3.12, and $(PYTHON) is `$(PYTHON) --version`; run make PYTHON=python3.11"; exit 1; }
-	@command -v $${CXX:-g++} >/dev/null || { echo "g++ not found: install a C++ compiler, vLLM compiles its sampler with it"; exit 1; }
 	@echo "setting up $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --retries 1 --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu || { echo "no CPU build of torch found: taking pip's default build"; $(PIP) install torch==2.13.0; }
 	$(PIP) install --no-deps -r requirements/cpu.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m launch.warm_up
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 

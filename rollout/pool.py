@@ -228,4 +228,6 @@ def engine_environment(device: str, threads: int) -> dict[str, str]:
     if device == "cpu":
         # Each engine keeps to its share of threads; vLLM's own binding would put every engine on the same cores.
         environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        # Else the sampler's count of ranks is compiled when an engine draws its first token, for seconds, with a g++.
+        environment["TORCH_COMPILE_DISABLE"] = "1"
     return environment
