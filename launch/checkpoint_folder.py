@@ -4,10 +4,11 @@
       weights-00001.safetensors   fp32 weights of trained parameters, by name; exp_avg, exp_avg_sq ... alike
       random.safetensors          states of the ranks' generators, "<rank>.<device>"
       state.json                  everything else
+      deepspeed/                  instead of weights and moments with checkpoint.form = deepspeed: what it writes
       huggingface/                where asked for: the model as transformers and vLLM load it
       manifest.json               format, step, and size and sha256 of every other file
 
-Nothing in it is pickled, and nothing in it depends on how the ranks shared the state.
+But for deepspeed/, nothing in it is pickled, and nothing depends on how the ranks shared the state.
 """
 
 import hashlib
@@ -22,11 +23,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from learner.group import LearnerGroup
 from learner.snapshots import Header, Wholes
 
 CHECKPOINTS = "checkpoints"
 MANIFEST, STATE, RANDOM = "manifest.json", "state.json", "random.safetensors"
-HUGGINGFACE = "huggingface"
+HUGGINGFACE, NATIVE = "huggingface", "deepspeed"
 FORMAT, VERSION = "entrain checkpoint", 1
 PREFIX, PARTIAL, DAMAGED = "step_", ".partial", ".damaged"
 
@@ -51,6 +53,18 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
     files: list[str]
+
+    @property
+    def native(self) -> Path | None:
+        """The folder in DeepSpeed's own form, which is pickled; None where the checkpoint is in the portable form."""
+        return self.path / NATIVE if any(name.startswith(f"{NATIVE}/") for name in self.files) else None
+
+    def restore(self, learner: LearnerGroup) -> None:
+        """Let `learner` go on from here. A native one runs code that is in its files."""
+        if self.native:
+            learner.restore_native(self.native, self.header(), self.random())
+        else:
+            learner.restore(self.header(), self.random(), self.buckets())
 
     def header(self) -> Header:
         """What `LearnerGroup.restore` takes besides the arrays."""

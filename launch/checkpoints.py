@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.checkpoint_folder import CHECKPOINTS, HUGGINGFACE, Abandoned, partial_folder, remove, steps_in, write
+from launch.checkpoint_folder import (
+    CHECKPOINTS,
+    HUGGINGFACE,
+    NATIVE,
+    Abandoned,
+    partial_folder,
+    remove,
+    steps_in,
+    write,
+)
 from launch.config import CheckpointConfig
 from launch.retention import superfluous
 from learner.group import LearnerGroup
@@ -67,10 +76,13 @@ class Checkpoints:
             partial = partial_folder(self._folder, step)
             if self._config.huggingface:
                 self._save_huggingface(partial / HUGGINGFACE)
+            if self._config.form == "deepspeed":
+                snapshot = self._learner.snapshot_native(partial / NATIVE)
+            else:
+                snapshot = self._learner.snapshot(BUCKET_BYTES)
         except OSError as error:
             self._failed(attempt, error)
             return
-        snapshot = self._learner.snapshot(BUCKET_BYTES)
         self._values[step] = value
         self._write = attempt
         # A daemon, so that a disk which never answers does not keep the process alive.

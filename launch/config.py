@@ -89,6 +89,7 @@ class OutputConfig:
 @dataclass(frozen=True)
 class CheckpointConfig:
     every: int
+    form: str  # portable | deepspeed
     keep_last: int
     keep_best: int
     metric: str | None
@@ -117,6 +118,7 @@ class RunConfig:
     steps: int
     resume: str  # auto | never | the folder of a run
     resume_force: bool
+    resume_unpickle: bool
     algorithm: AlgorithmConfig
     clip: ClipConfig
     off_policy: OffPolicyConfig

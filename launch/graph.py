@@ -125,7 +125,7 @@ class Graph:
         say("sending the weights and checking the canary")
         self._connect()
         if checkpoint:
-            self.learner.restore(checkpoint.header(), checkpoint.random(), checkpoint.buckets())
+            checkpoint.restore(self.learner)
         self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
 
     def sync(self, version: int) -> dict[str, float]:

@@ -51,6 +51,7 @@ def lasting(train: Callable[[RunConfig], Any]) -> Callable[[RunConfig], Any]:
                 print(f"{sentence}\nThe run starts again ({used} of checkpoint.restarts = {restarts}).", flush=True)
             if used > 1:
                 time.sleep(BACK_OFF_S * 2 ** (used - 2))
-            config = replace(config, resume=AUTO)
+            # What is there now this run has written, or has been told to read.
+            config = replace(config, resume=AUTO, resume_unpickle=True)
 
     return again

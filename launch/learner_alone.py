@@ -41,7 +41,7 @@ def learner_alone(config: RunConfig, checkpoint: Checkpoint | None, logs: Path) 
             calls = group.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
             wait_started(dict(zip(actors, calls, strict=True)), config.learner.start_timeout_s, logs)
             if checkpoint:
-                group.restore(checkpoint.header(), checkpoint.random(), checkpoint.buckets())
+                checkpoint.restore(group)
             yield group
         except Exception as error:
             name_losses(error, nodes)

@@ -41,6 +41,7 @@ CHOICES = {
     "cluster.kind": ("auto", "local", "ray"),
     "cluster.device": ("auto", "cpu", "cuda"),
     "checkpoint.best": ("max", "min"),
+    "checkpoint.form": ("portable", "deepspeed"),
     "logger.wandb_mode": ("offline", "online"),
     "output.save_batches": ("recent", "all", "none"),
     "output.display": ("auto", "live", "lines"),

@@ -43,7 +43,7 @@ class Replay:
 
     before    the newest checkpoint before the step; None: the run began there
     steps     whose batches are trained on, the step itself the last
-    reached   the checkpoint after the step, where there is one
+    reached   the checkpoint after the step, where there is one in the portable form
     recorded  the metrics of the step; None where the run ended in it
     """
 
@@ -56,6 +56,11 @@ class Replay:
 def find(run: Path, step: int) -> Replay:
     """Raises ReplayRefused where something is missing."""
     before, damaged = newest(run / CHECKPOINTS, step - 1)
+    if before and before.native:
+        raise ReplayRefused(
+            f"step {step} is reached from the checkpoint of step {before.step}, which is in DeepSpeed's own form, and "
+            "only checkpoint.form = portable can be trained on again."
+        )
     start = before.step if before else 0
     steps, saved = list(range(start + 1, step + 1)), set(steps_saved(run))
     if missing := [each for each in steps if each not in saved]:
@@ -68,6 +73,8 @@ def find(run: Path, step: int) -> Replay:
     try:
         reached = open_checkpoint(run / CHECKPOINTS / folder_name(step))
     except CheckpointDamaged:
+        reached = None
+    if reached and reached.native:
         reached = None
     rows = [row for row in read_metrics(run) if row["step"] == step]
     return Replay(before, steps, reached, rows[0] if rows else None)
@@ -127,7 +134,7 @@ def _report(config: RunConfig, step: int, found: Replay, updated: Updated, apart
         f"round-off, {len(beyond)} beyond{': ' * bool(beyond)}{', '.join(beyond)}."
     )
     if apart is None:
-        print(f"Weights and moments were not compared: there is no checkpoint of step {step}.")
+        print(f"Weights and moments were not compared: there is no checkpoint of step {step} in the portable form.")
     elif apart.equal:
         print(f"Weights and moments are those of the checkpoint of step {step}, bit for bit.")
     else:

@@ -11,14 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from launch.checkpoint_folder import CHECKPOINTS, Checkpoint, newest
 from launch.config import CONF, ConfigError, RunConfig
-from launch.run_folder import CONFIG, METRICS, SUMMARY, read_metrics, read_summary, versions, without_code_folder
+from launch.run_folder import (
+    CONFIG,
+    METRICS,
+    SUMMARY,
+    TAKING_UP,
+    read_metrics,
+    read_summary,
+    versions,
+    without_code_folder,
+)
 from rollout.mixing import MixedSource
 from rollout.prompts import PromptSource
 from rollout.sources import DataError
 
 AUTO, NEVER = "auto", "never"
 # How to run, not what to run.
-NOT_COMPARED = ("resume", "resume_force", "output.folder")
+NOT_COMPARED = (*TAKING_UP, "output.folder")
 # What may differ from the run that is gone on with: it decides where and how fast things are computed, how they are
 # kept and shown, and where it rounds. All else changes what the run means.
 MAY_DIFFER = (
@@ -67,6 +76,8 @@ MAY_DIFFER = (
     "checkpoint.",
     "output.",
 )
+# What DeepSpeed's own checkpoints depend on.
+LAYOUT = ("learner.ranks", "learner.zero_stage", "learner.offload_optimizer", "learner.offload_parameters")
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def with_stored(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         # A setting that the run did not know yet has its default.
         plain[section] = {**plain.get(section, {}), **value} if isinstance(value, dict) else value
     taken_up = OmegaConf.create(plain)
-    for key in (*named, "resume", "resume_force"):
+    for key in (*named, *TAKING_UP):
         OmegaConf.update(taken_up, key, OmegaConf.select(cfg, key), merge=False)
     OmegaConf.update(taken_up, "output.folder", str(folder))
     return taken_up
@@ -129,6 +140,8 @@ def resumption(config: RunConfig) -> Resumption | None:
             f"{config.steps}: raise steps to go on with it, or give another folder."
         )
     changes = differences(checkpoint.state["config"], asdict(config))
+    if checkpoint.native:
+        _check_native(checkpoint, config, changes)
     harmful = [key for key in changes if not may_differ(key, config)]
     if harmful and not config.resume_force:
         raise ConfigError(
@@ -154,6 +167,25 @@ def resumption(config: RunConfig) -> Resumption | None:
             *_new_at_trackers(config),
         ],
     )
+
+
+def _check_native(checkpoint: Checkpoint, config: RunConfig, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raises ConfigError where DeepSpeed's own checkpoint cannot be read, or should not be."""
+    if not config.resume_unpickle:
+        raise ConfigError(
+            f"{checkpoint.native} holds pickles, which can run any code when they are read: give resume_unpickle=true "
+            "if you know who wrote it."
+        )
+    if other := [key for key in LAYOUT if key in changes]:
+        raise ConfigError(
+            "\n".join(
+                [
+                    *(f"{key} was {changes[key][0]} in the run and is {changes[key][1]}." for key in other),
+                    f"DeepSpeed's own checkpoint of step {checkpoint.step} is read in the layout that wrote it only "
+                    "(checkpoint.form).",
+                ]
+            )
+        )
 
 
 def take_up_prompts(source: PromptSource | MixedSource, checkpoint: Checkpoint, force: bool) -> list[str]:

@@ -30,7 +30,7 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 LOGS = "logs"
 # Settings of how to take up a run that is there.
-TAKING_UP = ("resume", "resume_force")
+TAKING_UP = ("resume", "resume_force", "resume_unpickle")
 
 ROLLOUT_SCHEMA = pa.schema(
     [

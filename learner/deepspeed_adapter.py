@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -17,6 +18,9 @@ from learner.adapters import add_adapters, merged_parameters
 from learner.buckets import ParameterSpec
 from learner.config import LearnerConfig
 from learner.shards import OptimizerState
+from learner.snapshots import StateMismatch
+
+NATIVE_TAG = "state"
 
 
 def join_group(rank: int, ranks: int, master: tuple[str, int], device: str, timeout_s: float) -> None:
@@ -122,6 +126,23 @@ class DeepSpeedModel:
         for bucket in buckets.plan_buckets(specs, bucket_bytes):
             with self._gathered([part for i in bucket for part in parameters[i].parts]):
                 yield [(specs[i], parameters[i].value()) for i in bucket]
+
+    def save_native(self, folder: str) -> list[str]:
+        """Write this rank's part in DeepSpeed's own form; names of the files that are there when all ranks have.
+
+        Raises OSError.
+        """
+        self.engine.save_checkpoint(folder, tag=NATIVE_TAG, save_latest=False)
+        torch.distributed.barrier()
+        return sorted(path.name for path in Path(folder, NATIVE_TAG).iterdir())
+
+    def load_native(self, folder: str) -> None:
+        """Take this rank's part of what `save_native` wrote in the same layout. Runs code that is in the files."""
+        if not Path(folder, NATIVE_TAG).is_dir():
+            raise StateMismatch(f"a learner rank sees no {NATIVE_TAG} in {folder}: the file system has to be shared")
+        loaded, _ = self.engine.load_checkpoint(folder, tag=NATIVE_TAG, load_lr_scheduler_states=False)
+        if loaded is None:
+            raise StateMismatch(f"DeepSpeed found no checkpoint of this layout in {folder}")
 
     def _gathered(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
         if self._config.zero_stage == 3:

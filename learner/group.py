@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,22 +194,54 @@ class LearnerGroup:
         headers = self._get("snapshot", [each[0] for each in references])
         return Snapshot(headers, [each[1:] for each in references], self._config.deadline_s)
 
+    def snapshot_native(self, folder: Path) -> Snapshot:
+        """Have every rank write its part into `folder` in DeepSpeed's own form; the snapshot has no buckets.
+
+        Raises OSError where not all of them can, and where this process does not see what they wrote.
+        """
+        answers = self._get("snapshot_native", self._all("snapshot_native", str(folder)))
+        if problem := next(filter(None, (answer.problem for answer in answers)), None):
+            raise OSError(problem)
+        here = {path.name for path in folder.rglob("*") if path.is_file()}
+        if unseen := sorted({name for answer in answers for name in answer.files} - here):
+            raise OSError(
+                f"the driver does not see {unseen[0]} in {folder}: checkpoint.form = deepspeed needs a file system "
+                "that driver and ranks share"
+            )
+        return Snapshot([answer.header for answer in answers], [[] for _ in answers], self._config.deadline_s)
+
+    def restore_native(self, folder: Path, header: Header, random: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `snapshot_native` wrote in the same layout, and what its snapshot held besides.
+
+        Code that is in the files is run. Raises StateMismatch.
+        """
+        states = self._generators(random)
+        calls = [
+            actor.restore_native.remote(str(folder), header, each)
+            for actor, each in zip(self.actors, states, strict=True)
+        ]
+        self._get("restore_native", calls)
+
     def restore(self, header: Header, random: Mapping[str, np.ndarray], buckets: Iterable[Wholes]) -> None:
         """Go on from a snapshot of any layout.
 
         random   state of every generator, by "<rank>.<device>"
         buckets  whole parameters and moments; one bucket is in memory at a time
         """
-        states: list[dict[str, np.ndarray]] = [{} for _ in self.actors]
-        # Another number of ranks has other shares to draw numbers for.
-        if len({name.partition(".")[0] for name in random}) == len(self.actors):
-            for name, state in random.items():
-                rank, _, generator = name.partition(".")
-                states[int(rank)][generator] = state
+        states = self._generators(random)
         calls = [actor.begin_restore.remote(header, each) for actor, each in zip(self.actors, states, strict=True)]
         self._get("begin_restore", calls)
         for bucket in buckets:
             self._get("restore", self._all("restore", ray.put(bucket)))
+
+    def _generators(self, random: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """States of each rank's generators by device; none where another number of ranks had drawn from them."""
+        states: list[dict[str, np.ndarray]] = [{} for _ in self.actors]
+        if len({name.partition(".")[0] for name in random}) == len(self.actors):
+            for name, state in random.items():
+                rank, _, generator = name.partition(".")
+                states[int(rank)][generator] = state
+        return states
 
     def save(self, folder: str) -> None:
         """Write the model as a Hugging Face folder."""

@@ -37,6 +37,19 @@ class Header:
     random: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class NativePart:
+    """What became of one rank's part of a checkpoint in DeepSpeed's own form.
+
+    files    names of those that the rank sees in the folder
+    problem  why it could not be written
+    """
+
+    header: Header
+    files: list[str]
+    problem: str | None
+
+
 class Snapshot:
     """A copy of the state of all ranks in Ray's object store, taken between two updates.
 

@@ -12,7 +12,7 @@ from learner.accounting import ModelShape, RankProfile, peak_flops
 from learner.config import LearnerConfig, ObjectiveConfig, ProbeConfig
 from learner.metrics import Tally
 from learner.network import use_reachable_interface
-from learner.snapshots import Header, StateMismatch, Wholes
+from learner.snapshots import Header, NativePart, StateMismatch, Wholes
 from learner.types import Passes, Scores, TokenBatch, UpdatePlan
 
 
@@ -116,28 +116,50 @@ class LearnerWorker:
 
     def snapshot(self, bucket_bytes: int) -> Iterator[Any]:
         """First what is not an array, as `Snapshot` of `learner.snapshots`, then this rank's share of the arrays."""
+        yield self._header()
+        yield from self.model.state.give(bucket_bytes)
+
+    def snapshot_native(self, folder: str) -> NativePart:
+        """Write this rank's part into `folder` in DeepSpeed's own form."""
+        try:
+            files = self.model.save_native(folder)
+        except OSError as error:
+            return NativePart(self._header(), [], f"rank {self.rank}: {error.strerror} ({error.filename})")
+        return NativePart(self._header(), files, None)
+
+    def restore_native(self, folder: str, header: Header, random: dict[str, np.ndarray]) -> None:
+        """Take this rank's part from what `snapshot_native` wrote. Raises StateMismatch."""
+        self._check_shapes(header)
+        self.model.load_native(folder)
+        self._take_small(header, random)
+
+    def _header(self) -> Header:
         import torch
 
         state = self.model.state
         rng = {"cpu": torch.get_rng_state().numpy()}
         if torch.cuda.is_available():
             rng["cuda"] = torch.cuda.get_rng_state().numpy()
-        yield Header(state.shapes, state.steps, state.moments, self._steering.controls.state_dict(), rng)
-        yield from state.give(bucket_bytes)
+        return Header(state.shapes, state.steps, state.moments, self._steering.controls.state_dict(), rng)
 
     def begin_restore(self, header: Header, random: dict[str, np.ndarray]) -> None:
         """Prepare for the arrays of a snapshot of any layout. Raises StateMismatch where it is of other parameters.
 
         random  states of generators by device; those that are not given stay as they are
         """
-        import torch
+        self._check_shapes(header)
+        self.model.state.begin_take(header.steps, header.moments)
+        self._take_small(header, random)
 
-        state = self.model.state
-        if lacking := sorted(set(state.shapes) - set(header.shapes)):
+    def _check_shapes(self, header: Header) -> None:
+        if lacking := sorted(set(self.model.state.shapes) - set(header.shapes)):
             raise StateMismatch(
                 f"the checkpoint lacks {len(lacking)} of the parameters that the model trains, {lacking[0]} among them"
             )
-        state.begin_take(header.steps, header.moments)
+
+    def _take_small(self, header: Header, random: dict[str, np.ndarray]) -> None:
+        import torch
+
         self._steering.controls.load_state_dict(header.controls)
         if "cpu" in random:
             torch.set_rng_state(torch.tensor(random["cpu"]))

@@ -156,18 +156,22 @@ def exactly(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
 
 @dataclass
 class Donor:
-    """A group that trained for two steps, and then for a third; policy and state before and after that."""
+    """A group that trained for two steps, and then for a third; policy and state before and after that.
+
+    native  folder of DeepSpeed's own checkpoint after two steps
+    """
 
     fresh: Taken
     taken: Taken
     scores: np.ndarray
+    native: Path
     metrics: dict[str, float]
     after: Taken
     scores_after: np.ndarray
 
 
 @pytest.fixture(scope="module")
-def donor(model, ray_session):
+def donor(model, ray_session, tmp_path_factory):
     @cache
     def trained(name: str) -> Donor:
         with started(LAYOUTS[name], model) as group:
@@ -177,8 +181,10 @@ def donor(model, ray_session):
             # Nothing in this model draws random numbers; one with dropout would.
             ray.get([actor.__ray_call__.remote(lambda _: torch.rand(7)) for actor in group.actors], timeout=60)
             taken, scores = Taken.of(group), policy(group)
+            native = tmp_path_factory.mktemp(name) / "deepspeed"
+            group.snapshot_native(native)
             metrics = group.update(make_batch(2), 2).metrics
-            return Donor(fresh, taken, scores, metrics, Taken.of(group), policy(group))
+            return Donor(fresh, taken, scores, native, metrics, Taken.of(group), policy(group))
 
     return trained
 
@@ -213,6 +219,31 @@ def test_in_the_same_layout_training_goes_on_bit_for_bit(name, donor, model):
     assert reached.header.controls == wanted.after.header.controls != wanted.taken.header.controls
     assert reached.header.steps == wanted.after.header.steps
     assert without_times(metrics) == without_times(wanted.metrics)
+
+
+@pytest.mark.parametrize("name", some(LAYOUTS, ["zero1"]))
+def test_deepspeeds_own_checkpoint_goes_on_bit_for_bit_in_its_layout(name, donor, model):
+    wanted = donor(name)
+    with started(LAYOUTS[name], model) as group:
+        group.restore_native(wanted.native, wanted.taken.header, wanted.taken.random)
+        exactly(Taken.of(group).state, wanted.taken.state)
+        exactly(Taken.of(group).random, wanted.taken.random)
+        np.testing.assert_array_equal(policy(group), wanted.scores)
+        metrics = group.update(make_batch(2), 2).metrics
+        exactly(Taken.of(group).state, wanted.after.state)
+    assert without_times(metrics) == without_times(wanted.metrics)
+
+
+@pytest.mark.slow
+def test_deepspeeds_own_checkpoint_that_cannot_be_written_is_an_error_of_the_disk(donor, model, tmp_path):
+    (tmp_path / "file").touch()
+    with started(LAYOUTS["zero2_one_rank"], model) as group:
+        with pytest.raises(OSError, match="rank 0: Not a directory"):
+            group.snapshot_native(tmp_path / "file" / "deepspeed")
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        with pytest.raises(StateMismatch, match="a learner rank sees no state in"):
+            group.restore_native(empty, Taken.of(group).header, {})
 
 
 MOVES = {

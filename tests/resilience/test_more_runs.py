@@ -29,6 +29,29 @@ def test_another_update_is_not_the_same(straight):
     assert "policy/learning_rate" in done.stdout.splitlines()[-2]
 
 
+def test_a_run_goes_on_from_deepspeeds_own_checkpoint_where_it_may_unpickle(straight, tmp_path):
+    folder = tmp_path / "run"
+    first = run(f"output.folder={folder}", *SETTINGS, "checkpoint.form=deepspeed")
+    assert first.returncode == 0, first.stderr
+    saved = folder / "checkpoints" / "step_000006"
+    assert {path.name for path in saved.iterdir()} == {"deepspeed", "manifest.json", "random.safetensors", "state.json"}
+    assert rows(folder) == rows(straight)
+    subprocess.run(["rm", "-r", saved, folder / "summary.json"], check=True)
+
+    refused = run(f"resume={folder}")
+    assert refused.returncode == 2
+    assert "holds pickles, which can run any code when they are read" in refused.stderr
+    refused = run(f"resume={folder}", "resume_unpickle=true", "learner.ranks=1")
+    assert refused.returncode == 2
+    assert "learner.ranks was 2 in the run and is 1." in refused.stderr
+    done = run(f"resume={folder}", "resume_unpickle=true")
+    assert done.returncode == 0, done.stderr
+    assert rows(folder) == rows(straight)
+    lone = replay(folder, 6)
+    assert lone.returncode == 2
+    assert "which is in DeepSpeed's own form" in lone.stderr
+
+
 def test_in_another_layout_the_run_goes_on_with_the_same_weights_and_stays_close(straight, tmp_path):
     folder = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, folder], check=True)
