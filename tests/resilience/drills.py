@@ -286,7 +286,7 @@ def not_finite(bench: Bench) -> list[Row]:
         process.wait_for_step(3, LIMIT_S)
         ended_s = until_end(process)
         assert process.wait() == 1
-        assert "update 1 of 2 was skipped" in process.said(), process.said()
+        assert "step 2: update 2 of 2 was skipped" in process.said(), process.said()
         assert "TooManySkipped: 2 updates in a row" in process.errors(), process.errors()
     assert [row["policy/skipped_updates"] for row in rows(bench.folder)] == [0, 1, 0]
     [kept] = (bench.folder / "batches").iterdir()
