@@ -26,6 +26,10 @@ def main(fault: str, folder: str) -> None:
                 "output.display=lines",
                 "steps=2",
                 "evaluation.samples_per_prompt=1",
+                "data.evaluation.heldout.rows=8",
+                "data.evaluation.out_of_domain.rows=8",
+                "rollout.engines=1",
+                "learner.ranks=1",
                 "rollout.bucket_bytes=400000",
             ]
         )

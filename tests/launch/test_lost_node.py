@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,7 +46,6 @@ def test_a_node_that_dies_is_named_with_what_was_there(found, phase, words, acto
     check(found[phase], words, actors)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "words"),
     [

@@ -133,6 +133,7 @@ def test_ctrl_c_stops_the_job(head, tmp_path):
     assert_nothing_left(head)
 
 
+@pytest.mark.slow
 def test_a_job_whose_command_is_killed(head, tmp_path):
     with training_job(head, f"output.folder={tmp_path / 'run'}") as (process, job):
         [driver] = [
