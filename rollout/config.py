@@ -32,6 +32,7 @@ class DataConfig:
     heldout: int
     mix: dict[str, SourceConfig]
     weights: dict[str, float]
+    index: str | None
     evaluation: dict[str, SourceConfig]
     overlap: str  # refuse | drop
     shuffle: bool
