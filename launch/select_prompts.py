@@ -83,7 +83,7 @@ def table(found: dict[str, PromptIndex]) -> str:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m launch.select_prompts", description=__doc__.split("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="settings of the run to come: model=... data=... data.path=...")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the index files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the index files, made if need be")
     parser.add_argument("--clusters", type=int, required=True, help="K of K-means; the paper has 1000")
     parser.add_argument(
         "--top", type=_counts, required=True, help="numbers of largest clusters to take; the paper has 281,112,49,21,9"
@@ -97,8 +97,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--seed {asked.seed} is negative")
     if any(not 1 <= top <= asked.clusters for top in asked.top):
         parser.error(f"--top has to be from 1 to --clusters {asked.clusters}")
-    if not asked.out.is_dir():
-        parser.error(f"--out {asked.out} is no folder")
     return asked
 
 
@@ -118,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"--clusters {asked.clusters} is more than the {len(prompts)} training prompts.")
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return 2
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"--out {asked.out} cannot be made ({error.strerror}).", file=sys.stderr)
         return 2
     found = indexes(prompts, _embeddings(config, prompts, asked.batch), asked, config)
     for name, index in found.items():

@@ -24,7 +24,7 @@ NOT_READERS = (
     "misspelt.py",
 )
 # Read by other settings, as ${...} in conf/.
-READ_IN_CONF = {"name", "data.name", "data.path"}
+READ_IN_CONF = {"name", "data.path"}
 # Says what the check before a run lets pass.
 READ_IN_VALIDATION = {"entropy.allow_inert"}
 
