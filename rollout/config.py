@@ -49,6 +49,9 @@ class RolloutConfig:
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
+    stop: list[str]
+    stop_token_ids: list[int]
     max_new_tokens: int
     max_sequences: int
     kv_cache_blocks: int | None

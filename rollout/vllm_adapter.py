@@ -132,11 +132,14 @@ def _sampling_params(request: GenerationRequest, sampling: Sampling) -> Sampling
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
         max_tokens=sampling.max_new_tokens,
         seed=request.seed,
         logprobs=0,
         flat_logprobs=True,
-        detokenize=False,
+        detokenize=bool(sampling.stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
