@@ -154,9 +154,9 @@ def test_a_stop_that_is_none_is_refused(config):
     assert check(changed(config, "rollout.stop", ["\n\n"])) == []
     [sentence] = check(changed(config, "rollout.stop", ["a", ""]))
     assert sentence == "rollout.stop holds an empty text, at which every response would end; leave it out."
-    size = 640
-    assert check(changed(config, "evaluation.stop_token_ids", [0, size - 1])) == []
-    [sentence] = check(changed(config, "evaluation.stop_token_ids", [size]))
+    laboratory, size = compose([]), 640
+    assert check(changed(laboratory, "evaluation.stop_token_ids", [0, size - 1])) == []
+    [sentence] = check(changed(laboratory, "evaluation.stop_token_ids", [size]))
     assert sentence == (
         f"evaluation.stop_token_ids: {size} is no token; it has to be at least 0 and below the model's vocabulary of "
         f"{size}."
