@@ -31,6 +31,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from rollout.failures import EngineFailed
 from rollout.host_transfer import register_host_backend
+from rollout.transports import allow_memory_handles
 from rollout.types import FinishReason, GenerationRequest, Sampling
 
 
@@ -95,6 +96,8 @@ class Engine(Protocol):
 def open_engine(adapter: str, settings: EngineSettings) -> Engine:
     """Start the engine named by `adapter`: `in_process` or `async`."""
     register_host_backend()
+    if settings.weight_transfer == "ipc":
+        allow_memory_handles()
     if adapter == "in_process":
         return InProcessEngine(settings)
     if adapter == "async":
