@@ -3,10 +3,12 @@
 For models of 1 MB to 1 GB in float32: the sender of a learner that holds whole parameters, Ray's object store, and a
 real vLLM engine that steps in its actor, which loads and packs the weights. In turns with each sync the same bytes are
 copied from one array to a new one, the plain copy. The goal is at most 30 ms + 4 plain copies. Medians over the turns,
-after one of warm-up. `--save` also writes them to benchmarks/results/sync.json; it leaves nothing behind but that.
+after one of warm-up; the load of the machine stands beside them, because a sync has two processes take turns where a
+copy has one. `--save` also writes them to benchmarks/results/sync.json.
 """
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -125,7 +127,8 @@ def main(arguments: list[str]) -> None:
     named = dict(argument.split("=") for argument in arguments if "=" in argument)
     bucket_bytes = int(named.get("bucket_bytes", BUCKET_BYTES))
     sizes = [int(size) for size in named["megabytes"].split(",")] if "megabytes" in named else list(SHAPES)
-    for key, value in machine().items():
+    stamp = machine() | {"load before": f"{os.getloadavg()[0]:.1f}"}
+    for key, value in stamp.items():
         print(f"{key:<12}{value}")
     print(
         f"{'bytes':>14}{'sync ms':>10}{'copy ms':>10}{'ratio':>8}{'GB/s':>8}{'goal ms':>10}{'of goal':>9}", flush=True
@@ -141,7 +144,12 @@ def main(arguments: list[str]) -> None:
                 flush=True,
             )
     if "--save" in arguments:
-        content = {"machine": machine(), "turns": TURNS, "bucket_bytes": bucket_bytes, "figures": found}
+        content = {
+            "machine": stamp | {"load after": f"{os.getloadavg()[0]:.1f}"},
+            "turns": TURNS,
+            "bucket_bytes": bucket_bytes,
+            "figures": found,
+        }
         RESULTS.write_text(json.dumps(content, indent=2) + "\n")
 
 
