@@ -67,6 +67,9 @@ class EvaluationConfig:
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
+    stop: list[str]
+    stop_token_ids: list[int]
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ from launch.nodes import model_missing, name_losses, not_up, planned
 from launch.placement import ENGINES, cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.run_folder import RunFolder, versions
+from launch.sampling import evaluation_sampling
 from launch.verdicts import NothingJudged, verify
 from reward.policy import FailurePolicy, apply_failure_policy
 from reward.pool import RewardPool
 from reward.types import Verdict
 from rollout.pool import RolloutPool
-from rollout.types import FinishReason, Prompt, Sampling
+from rollout.types import FinishReason, Prompt
 
 # Keeps evaluation's random numbers apart from training's, and the same at every step: changes are the policy's alone.
 EVALUATION_STEP = -1
@@ -49,7 +50,7 @@ def evaluate(
     Raises `TooManyFailures` where more than `max_failure_share` of a set failed, `NothingJudged` where all did.
     """
     row: dict[str, float] = {}
-    sampling = Sampling(config.temperature, config.top_p, config.top_k, max_new_tokens)
+    sampling = evaluation_sampling(config, max_new_tokens)
     for name, prompts in sets.items():
         groups = rollout.generate(prompts, config.samples_per_prompt, sampling, seed, EVALUATION_STEP)
         verdicts = verify(reward, prompts, groups)

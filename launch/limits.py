@@ -100,6 +100,7 @@ NOT_NEGATIVE = (
     "reward.code.tolerance",
     "rollout.restarts",
     "rollout.top_k",
+    "rollout.min_p",
     "probe.states",
     "learner.warmup_updates",
     "learner.weight_decay",
@@ -107,6 +108,7 @@ NOT_NEGATIVE = (
     "evaluation.every",
     "evaluation.temperature",
     "evaluation.top_k",
+    "evaluation.min_p",
     "checkpoint.every",
     "checkpoint.keep_best",
     "checkpoint.keep_every",
@@ -154,8 +156,10 @@ AT_MOST_ONE = (
     "alarms.entropy_collapse",
     "reward.max_failure_share",
     "rollout.top_p",
+    "rollout.min_p",
     "rollout.gpu_memory_utilization",
     "evaluation.top_p",
+    "evaluation.min_p",
 )
 ABOVE_ONE = ("algorithm.dual_clip", "alarms.entropy_surge")
 BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")

@@ -15,6 +15,7 @@ from reward.sandbox import Sandbox, SandboxUnavailable
 from rollout.config import DataConfig, SourceConfig
 from rollout.mixing import MixedSource
 from rollout.overlap import overlaps, refusal, without_repeats
+from rollout.prompt_index import narrowed
 from rollout.prompts import PromptSource, check_lengths, load_source
 from rollout.sources import DataError
 from rollout.types import Prompt
@@ -33,6 +34,7 @@ class Prepared:
     dropped        training prompts left out because an evaluation set has them
     repeats        training prompts left out because another is the same
     unjudged       prompts of any set left out because their row has no reference
+    index          sentence about the prompts that data.index chose; None where all are trained on
     canary         token ids of the prompts that engines and learner score after every sync
     """
 
@@ -42,6 +44,7 @@ class Prepared:
     dropped: int
     repeats: int
     unjudged: int
+    index: str | None
     canary: list[np.ndarray]
 
     def sentence(self) -> str:
@@ -54,7 +57,19 @@ class Prepared:
         reasons += [f"{self.repeats} left out, they repeat others"] if self.repeats else []
         reasons += [f"{self.unjudged} left out, they have no reference"] if self.unjudged else []
         left_out = f" ({'; '.join(reasons)})" if reasons else ""
-        return f"Prompts: {total} to train on{mixture}{left_out}; evaluation: {sets}."
+        prompts = f"Prompts: {total} to train on{mixture}{left_out}; evaluation: {sets}."
+        return " ".join([prompts, self.index] if self.index else [prompts])
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The prompts of all sources, those left out counted as `Prepared` has it."""
+
+    evaluation: dict[str, list[Prompt]]
+    train: dict[str, list[Prompt]]
+    dropped: int
+    repeats: int
+    unjudged: int
 
 
 def training_sources(data: DataConfig) -> dict[str, SourceConfig]:
@@ -104,21 +119,26 @@ def sandbox_sentences(config: RunConfig) -> list[str]:
 def prepare(config: RunConfig) -> Prepared:
     """Check the configuration, load and check all prompts. Raises ConfigError with every problem it can see at once."""
     raise_if_any(config)
-    data, sources = config.data, training_sources(config.data)
     try:
-        tokenizer = _tokenizer(config)
-        evaluation, unmeasured = _load(data, evaluation_sources(data), tokenizer)
-        loaded, untrained = _load(data, sources, tokenizer)
-        kept, dropped = _without_overlap(data, loaded, evaluation)
-        train = _without_repeats(sources, kept)
-        _check_lengths(config, [*train.values(), *evaluation.values()])
+        loaded, index = _loaded(config), None
+        train = loaded.train
+        if config.data.index is not None:
+            train, index = narrowed(train, Path(config.data.index), config.data.name)
         source = _source(config, train)
     except DataError as error:
         raise ConfigError(str(error)) from error
     counts = {name: len(prompts) for name, prompts in train.items()}
     canary = canary_sequences([p for prompts in train.values() for p in prompts], config.rollout.canary_prompts)
-    repeats, unjudged = _count(kept) - _count(train), unmeasured + untrained
-    return Prepared(source, evaluation, counts, dropped, repeats, unjudged, canary)
+    return Prepared(source, loaded.evaluation, counts, loaded.dropped, loaded.repeats, loaded.unjudged, index, canary)
+
+
+def training_prompts(config: RunConfig) -> list[Prompt]:
+    """The prompts a run of `config` would train on without data.index. Raises ConfigError as `prepare` does."""
+    raise_if_any(config)
+    try:
+        return [prompt for prompts in _loaded(config).train.values() for prompt in prompts]
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def prepare_evaluation(config: RunConfig) -> dict[str, list[Prompt]]:
@@ -130,6 +150,16 @@ def prepare_evaluation(config: RunConfig) -> dict[str, list[Prompt]]:
     except DataError as error:
         raise ConfigError(str(error)) from error
     return evaluation
+
+
+def _loaded(config: RunConfig) -> _Loaded:
+    data, sources, tokenizer = config.data, training_sources(config.data), _tokenizer(config)
+    evaluation, unmeasured = _load(data, evaluation_sources(data), tokenizer)
+    train, untrained = _load(data, sources, tokenizer)
+    kept, dropped = _without_overlap(data, train, evaluation)
+    distinct = _without_repeats(sources, kept)
+    _check_lengths(config, [*distinct.values(), *evaluation.values()])
+    return _Loaded(evaluation, distinct, dropped, _count(kept) - _count(distinct), unmeasured + untrained)
 
 
 def _tokenizer(config: RunConfig) -> "PreTrainedTokenizerBase":

@@ -13,12 +13,12 @@ from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.response_metrics import response_metrics
 from launch.run import Run
+from launch.sampling import training_sampling
 from launch.verdict_metrics import verdict_metrics
 from launch.verdicts import facts, verify_terms
 from learner.staleness import staleness
 from reward.composition import compose_rewards, term_metrics
 from reward.policy import count_outcomes
-from rollout.types import Sampling
 
 
 @lasting
@@ -31,7 +31,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     """
     prepared = prepare(config)
     rollout = config.rollout
-    sampling = Sampling(rollout.temperature, rollout.top_p, rollout.top_k, rollout.max_new_tokens)
+    sampling = training_sampling(rollout)
     with Run(config, prepared) as run:
         graph, phases = run.graph, run.phases
         if run.first_step == 1:

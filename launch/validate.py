@@ -18,6 +18,7 @@ from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
 from launch.validate_reward import reward_problems
+from launch.validate_sampling import sampling_problems
 from rollout.config import DataConfig
 
 GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
@@ -61,7 +62,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *fits,
         *(entropy_problems(config) if training else []),
         *([] if beyond else checkpoint_problems(config.checkpoint)),
-        *_sampling(config),
+        *sampling_problems(config),
         *_deadlines(config),
         *_programs(config),
         *_offloading(config),
@@ -167,14 +168,6 @@ def _tokens(config: RunConfig) -> Iterator[str]:
             f"learner.tokens_per_microbatch = {config.learner.tokens_per_microbatch} does not hold one response of "
             f"rollout.max_new_tokens = {longest}."
         )
-
-
-def _sampling(config: RunConfig) -> Iterator[str]:
-    reason = "the probability ratio compares whole distributions, so training on samples of a cut one is biased"
-    if 0 < config.rollout.top_p < 1:
-        yield f"rollout.top_p = {config.rollout.top_p} has to be 1.0: {reason}."
-    if config.rollout.top_k > 0:
-        yield f"rollout.top_k = {config.rollout.top_k} has to be 0: {reason}."
 
 
 def _deadlines(config: RunConfig) -> Iterator[str]:

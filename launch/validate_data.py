@@ -8,6 +8,7 @@ from pathlib import Path
 from reward.verifiers import UnknownVerifier, import_path
 from rollout.config import DataConfig, SourceConfig
 from rollout.fields import PROMPT
+from rollout.prompt_index import WRITE_ONE
 from rollout.prompts import NEEDED
 from rollout.sources import unusable
 
@@ -62,6 +63,8 @@ def training_problems(data: DataConfig, prompts_per_step: int) -> Iterator[str]:
                 f"{second}.seed = {other.seed} repeats rows of {first}, whose seed is {one.seed}: row i of a "
                 "reasoning-gym task is drawn from seed + i, so the seeds have to lie further apart than the rows."
             )
+    if data.index is not None and not Path(data.index).is_file():
+        yield f"data.index: there is no file {data.index}; {WRITE_ONE}."
     rows = data.train.rows
     if rows is not None and rows < prompts_per_step and not data.mix:
         yield f"rollout.prompts_per_step = {prompts_per_step} is more than data.train.rows = {rows}."

@@ -35,10 +35,13 @@ class NativeSender:
     def __init__(self, transport: str, model: Any, client: EngineClient | None, rank: int, bucket_bytes: int):
         self._client = client
         self._source = ZeroSource(model, bucket_bytes)
-        self._bytes = sum(spec.size_bytes for spec in model.specs())
+        sizes = [spec.size_bytes for spec in model.specs()]
+        self._bytes = sum(sizes)
+        # The packed buffer of CUDA IPC refuses a parameter that does not fit in whole.
+        buffer_bytes = max(bucket_bytes, *sizes)
         self._transfer = WeightTransferTrainerFactory.trainer_init(
             # vLLM touches the client on the sender only.
-            _init_info(transport, client, rank, bucket_bytes),
+            _init_info(transport, client, rank, buffer_bytes),
             client=cast(VLLMWeightSyncClient, client),
             source=self._source,
         )
@@ -50,9 +53,9 @@ class NativeSender:
         return self._bytes
 
 
-def _init_info(transport: str, client: EngineClient | None, rank: int, bucket_bytes: int) -> TrainerInitInfo:
+def _init_info(transport: str, client: EngineClient | None, rank: int, buffer_bytes: int) -> TrainerInitInfo:
     if transport == "ipc":
-        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=bucket_bytes)
+        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=buffer_bytes)
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
@@ -62,5 +65,5 @@ def _init_info(transport: str, client: EngineClient | None, rank: int, bucket_by
         master_port=port,
         world_size=1 + (client.workers if client else 0),
         packed=True,
-        packed_buffer_size_bytes=bucket_bytes,
+        packed_buffer_size_bytes=buffer_bytes,
     )

@@ -18,6 +18,8 @@ class WeightSender(Protocol):
 class EngineClient:
     """vLLM's `VLLMWeightSyncClient` over Ray actors: four methods, every call with a deadline.
 
+    `begin_update` and `finish_update` are the two halves of `update_weights`, for who has something to do meanwhile.
+
     workers_per_engine  processes of one engine; NCCL ranks of engine i start at 1 + i · workers_per_engine
     """
 
@@ -42,17 +44,29 @@ class EngineClient:
         self._call("start_weight_update", [()] * len(self._engines))
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        self._call("update_weights", [(update_info,)] * len(self._engines))
+        self.finish_update(self.begin_update(update_info))
+
+    def begin_update(self, update_info: dict[str, Any]) -> list[Any]:
+        """The calls to be given to `finish_update`, before the next is begun: engines do not keep them in order."""
+        return self._begin("update_weights", [(update_info,)] * len(self._engines))
+
+    def finish_update(self, calls: list[Any]) -> None:
+        self._wait("update_weights", calls)
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """vLLM's senders leave the version out, so it is the one that `send` was asked for."""
         self._call("finish_weight_update", [(self.version,)] * len(self._engines))
 
     def _call(self, method: str, arguments: list[tuple]) -> None:
-        calls = [
+        self._wait(method, self._begin(method, arguments))
+
+    def _begin(self, method: str, arguments: list[tuple]) -> list[Any]:
+        return [
             getattr(engine, method).remote(*args, self._timeout_s)
             for engine, args in zip(self._engines, arguments, strict=True)
         ]
+
+    def _wait(self, method: str, calls: list[Any]) -> None:
         try:
             # A little longer than the engine's own limit, so that its more precise sentence wins.
             ray.get(calls, timeout=self._timeout_s + 10)
@@ -66,6 +80,8 @@ class EngineClient:
 class HostSender:
     """Sends through the object store: needs no GPU, and works across nodes.
 
+    A bucket is gathered and put while the engines load the one before it, so there are two on the way at most.
+
     model   a `DeepSpeedModel`
     client  on rank 0, None elsewhere
     """
@@ -77,7 +93,7 @@ class HostSender:
 
     def send(self, version: int) -> int:
         client, failure = self._client, None
-        sent = 0
+        sent, loading, packer = 0, list[Any](), _Packer()
         try:
             if client:
                 client.version = version
@@ -87,7 +103,9 @@ class HostSender:
         for bucket in self._model.full_parameters(self._bucket_bytes):
             try:
                 if client:
-                    client.update_weights(_update_info(bucket))
+                    update_info = packer.update_info(bucket)
+                    client.finish_update(loading)
+                    loading = client.begin_update(update_info)
                     sent += sum(spec.size_bytes for spec, _ in bucket)
             except Exception as error:  # noqa: BLE001  raised below
                 # The rest is gathered all the same, because the other ranks wait for this one.
@@ -95,18 +113,31 @@ class HostSender:
         if failure:
             raise failure
         if client:
+            client.finish_update(loading)
             client.finish_weight_update()
         return sent
 
 
-def _update_info(bucket: list[tuple[ParameterSpec, torch.Tensor]]) -> dict[str, Any]:
-    data = np.concatenate([_bytes(tensor) for _, tensor in bucket])
-    return {
-        "names": [spec.name for spec, _ in bucket],
-        "dtypes": [spec.dtype for spec, _ in bucket],
-        "shapes": [list(spec.shape) for spec, _ in bucket],
-        "bucket": ray.put(data),
-    }
+class _Packer:
+    """Puts buckets into the object store, by way of one array: new memory for each would cost more than the copy."""
+
+    def __init__(self) -> None:
+        self._array = np.empty(0, np.uint8)
+
+    def update_info(self, bucket: list[tuple[ParameterSpec, torch.Tensor]]) -> dict[str, Any]:
+        pieces = [_bytes(tensor) for _, tensor in bucket]
+        return {
+            "names": [spec.name for spec, _ in bucket],
+            "dtypes": [spec.dtype for spec, _ in bucket],
+            "shapes": [list(spec.shape) for spec, _ in bucket],
+            "bucket": ray.put(pieces[0] if len(pieces) == 1 else self._packed(pieces)),
+        }
+
+    def _packed(self, pieces: list[np.ndarray]) -> np.ndarray:
+        size = sum(piece.size for piece in pieces)
+        if size > self._array.size:
+            self._array = np.empty(size, np.uint8)
+        return np.concatenate(pieces, out=self._array[:size])
 
 
 def _bytes(tensor: torch.Tensor) -> np.ndarray:

@@ -32,6 +32,7 @@ class DataConfig:
     heldout: int
     mix: dict[str, SourceConfig]
     weights: dict[str, float]
+    index: str | None
     evaluation: dict[str, SourceConfig]
     overlap: str  # refuse | drop
     shuffle: bool
@@ -48,6 +49,9 @@ class RolloutConfig:
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
+    stop: list[str]
+    stop_token_ids: list[int]
     max_new_tokens: int
     max_sequences: int
     kv_cache_blocks: int | None

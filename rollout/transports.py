@@ -1,5 +1,7 @@
 """Which engine and which weight transport a device gets."""
 
+import os
+
 # Name under which our host-memory backend is registered with vLLM's factory.
 HOST_BACKEND = "entrain_host"
 
@@ -16,3 +18,11 @@ def resolve_transport(choice: str, device: str) -> str:
     if choice != "auto":
         return choice
     return "host" if device == "cpu" else "nccl"
+
+
+def allow_memory_handles() -> None:
+    """Let this process send CUDA memory handles to an engine process of its own, which vLLM refuses by default.
+
+    They are pickled on the way, by vLLM, from the learner of the same run.
+    """
+    os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"

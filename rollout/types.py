@@ -9,7 +9,7 @@ import numpy as np
 
 
 class FinishReason(StrEnum):
-    """Why generation ended: an end-of-sequence token, the length limit, or an abort."""
+    """Why generation ended: an end-of-sequence token or a stop, the length limit, or an abort."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -42,12 +42,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw responses. The log-probs that come back are at this temperature."""
+    """How to draw responses. The log-probs that come back are at this temperature, of what is left after the cuts.
+
+    top_k           0 keeps the whole vocabulary
+    min_p           least probability, as a share of the likeliest token's
+    stop            texts at which a response ends; the token that completes one is its last, and nothing is cut off
+    stop_token_ids  tokens at which it ends, besides the model's own end-of-sequence token
+    """
 
     temperature: float
     top_p: float
-    top_k: int  # 0 keeps the whole vocabulary
+    top_k: int
     max_new_tokens: int
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class VersionSpan:
 class Response:
     """One sampled response.
 
-    token_ids  int32 [response tokens], the end-of-sequence token included where it was drawn
+    token_ids  int32 [response tokens], the end-of-sequence token or stop included where it was drawn
     logprobs   float32 [response tokens], log-probability of each drawn token at the sampling temperature
     text       decoded in the actor, special tokens left out
     versions   weight version of each span, first span at 0

@@ -31,6 +31,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from rollout.failures import EngineFailed
 from rollout.host_transfer import register_host_backend
+from rollout.transports import allow_memory_handles
 from rollout.types import FinishReason, GenerationRequest, Sampling
 
 
@@ -95,6 +96,8 @@ class Engine(Protocol):
 def open_engine(adapter: str, settings: EngineSettings) -> Engine:
     """Start the engine named by `adapter`: `in_process` or `async`."""
     register_host_backend()
+    if settings.weight_transfer == "ipc":
+        allow_memory_handles()
     if adapter == "in_process":
         return InProcessEngine(settings)
     if adapter == "async":
@@ -132,11 +135,14 @@ def _sampling_params(request: GenerationRequest, sampling: Sampling) -> Sampling
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
         max_tokens=sampling.max_new_tokens,
         seed=request.seed,
         logprobs=0,
         flat_logprobs=True,
-        detokenize=False,
+        detokenize=bool(sampling.stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

@@ -10,10 +10,12 @@ import yaml
 
 from launch.config import CONF
 from launch.prepare import prepare, prepare_evaluation
+from launch.select_prompts import main as select_prompts
 from rollout.sources import _READERS
 from tests.composed import compose
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+SELECTED = ("clusters-8.json", "random-8.json", "clusters-2.json", "random-2.json")
 COMMANDS = [block.replace("\\\n", " ").strip() for block in re.findall(r"```\n(.*?)```", DOCS, re.DOTALL)]
 
 
@@ -50,6 +52,15 @@ def test_a_command_prepares_as_written(tmp_path, monkeypatch, command):
     (tmp_path / "exam.jsonl").write_text("\n".join(map(json.dumps, exam)))
     (tmp_path / "more.json").write_text(json.dumps([{"problem": f"Find {i}.", "answer": "1"} for i in range(90)]))
     _, _, module, *overrides = shlex.split(command)
+    if module == "launch.select_prompts":
+        assert select_prompts(overrides) == 0
+        assert {file.name for file in (tmp_path / "indexes").iterdir()} == set(SELECTED)
+        return
+    if "data.index" in command:
+        [select] = [other for other in COMMANDS if "launch.select_prompts" in other]
+        assert select_prompts(shlex.split(select)[3:]) == 0
+        assert 8 <= sum(prepare(compose(overrides)).train_prompts.values()) < 172
+        return
     config = compose(overrides)
     if module == "launch.evaluate":
         assert len(prepare_evaluation(config)["math500"]) == 20

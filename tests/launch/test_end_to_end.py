@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.config import compose
+from launch.phases import TIME_METRICS
 from launch.run_folder import read_metrics
 from launch.train import train
 
@@ -54,6 +55,13 @@ def test_engines_and_learner_agree_at_every_step(trained):
     assert max(row["sync/canary_abs_mean"] for row in rows) < 1e-4
     # Agreement to the last bit would mean that something is compared with itself.
     assert min(row["mismatch/logprob_abs_mean"] for row in rows) > 0
+
+
+def test_the_phases_explain_the_time_of_a_step(trained):
+    rows = read_metrics(trained)[1:]
+    for row in rows:
+        assert sum(row[name] for name in TIME_METRICS) == pytest.approx(row["time/step_s"], rel=0.01)
+    assert sum(row["time/other_s"] for row in rows) < 0.05 * sum(row["time/step_s"] for row in rows)
 
 
 def test_every_parameter_moved(trained):

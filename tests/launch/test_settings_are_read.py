@@ -21,10 +21,11 @@ NOT_READERS = (
     "validate_entropy.py",
     "validate_method.py",
     "validate_reward.py",
+    "validate_sampling.py",
     "misspelt.py",
 )
 # Read by other settings, as ${...} in conf/.
-READ_IN_CONF = {"name", "data.name", "data.path"}
+READ_IN_CONF = {"name", "data.path"}
 # Says what the check before a run lets pass.
 READ_IN_VALIDATION = {"entropy.allow_inert"}
 

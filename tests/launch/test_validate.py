@@ -115,6 +115,8 @@ def test_the_words_are_those_of_the_schema():
         ("clip.low", 1.1, 1.0, "clip.low = 1.1 has to be at most 1."),
         ("clip.high", -0.2, 10.0, "clip.high = -0.2 has to be above 0."),
         ("evaluation.top_p", 1.5, 0.9, "evaluation.top_p = 1.5 has to be at most 1."),
+        ("evaluation.min_p", 1.5, 1.0, "evaluation.min_p = 1.5 has to be at most 1."),
+        ("rollout.min_p", -0.1, 0.0, "rollout.min_p = -0.1 must not be negative."),
         ("reward.max_failure_share", -0.5, 0.0, "reward.max_failure_share = -0.5 must not be negative."),
         ("reward.max_failure_share", 1.5, 1.0, "reward.max_failure_share = 1.5 has to be at most 1."),
         ("algorithm.dual_clip", 1.0, 3.0, "algorithm.dual_clip = 1.0 has to be above 1."),
@@ -140,12 +142,32 @@ def test_every_bounded_setting_exists_and_is_bounded_once_a_way(config):
             assert value is None or isinstance(value, int | float), setting
 
 
-@pytest.mark.parametrize(("setting", "value"), [("top_p", 0.9), ("top_k", 50)])
+@pytest.mark.parametrize(("setting", "value"), [("top_p", 0.9), ("top_k", 50), ("min_p", 0.05)])
 def test_cut_sampling_is_refused_for_training_only(config, setting, value):
     assert check(changed(config, f"evaluation.{setting}", value)) == []
     [sentence] = check(changed(config, f"rollout.{setting}", value))
-    whole = {"top_p": "1.0", "top_k": "0"}[setting]
+    whole = {"top_p": "1.0", "top_k": "0", "min_p": "0.0"}[setting]
     assert sentence.startswith(f"rollout.{setting} = {value} has to be {whole}: the probability ratio compares")
+
+
+def test_a_stop_that_is_none_is_refused(config):
+    assert check(changed(config, "rollout.stop", ["\n\n"])) == []
+    [sentence] = check(changed(config, "rollout.stop", ["a", ""]))
+    assert sentence == "rollout.stop holds an empty text, at which every response would end; leave it out."
+    laboratory, size = compose([]), 640
+    assert check(changed(laboratory, "evaluation.stop_token_ids", [0, size - 1])) == []
+    [sentence] = check(changed(laboratory, "evaluation.stop_token_ids", [size]))
+    assert sentence == (
+        f"evaluation.stop_token_ids: {size} is no token; it has to be at least 0 and below the model's vocabulary of "
+        f"{size}."
+    )
+
+
+def test_evaluation_stops_where_training_does_unless_told_otherwise():
+    both = compose(["rollout.stop=[END]", "rollout.stop_token_ids=[-3]"])
+    assert (both.evaluation.stop, both.evaluation.stop_token_ids) == (["END"], [-3])
+    assert len(check(both)) == 1
+    assert compose(["rollout.stop=[END]", "evaluation.stop=[]"]).evaluation.stop == []
 
 
 def test_responses_that_do_not_fit(config):

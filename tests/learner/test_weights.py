@@ -1,5 +1,6 @@
 """Sending weights where an engine is lost on the way."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,9 +12,9 @@ class Model:
     gathered = 0
 
     def full_parameters(self, _bucket_bytes):
-        for _ in range(3):
+        for number in range(3):
             self.gathered += 1
-            yield [(ParameterSpec("w", (2,), "float32", 8), torch.zeros(2))]
+            yield [(ParameterSpec("w", (2,), "float32", 8), torch.full((2,), float(number)))]
 
 
 class Client:
@@ -21,6 +22,7 @@ class Client:
 
     def __init__(self, at: str):
         self.at, self.version, self.calls = at, 0, []
+        self.loading, self.loaded = [], []
 
     def _call(self, name):
         self.calls.append(name)
@@ -33,8 +35,17 @@ class Client:
     def start_weight_update(self):
         self._call("start")
 
-    def update_weights(self, _info):
-        self._call("bucket")
+    def begin_update(self, info):
+        assert not self.loading, "the bucket before has not been loaded"
+        self.loading = [np.array(info["bucket"])]
+        return self.loading
+
+    def finish_update(self, calls):
+        assert calls == self.loading
+        if calls:
+            self._call("bucket")
+            self.loaded += self.loading
+        self.loading = []
 
     def finish_weight_update(self):
         self._call("finish")
@@ -42,7 +53,7 @@ class Client:
 
 @pytest.mark.parametrize("at", ["start", "bucket"])
 def test_all_is_gathered_for_the_other_ranks_before_the_loss_is_raised(at, monkeypatch):
-    monkeypatch.setattr("learner.weights.ray.put", lambda data: data)
+    monkeypatch.setattr("learner.weights.ray.put", np.copy)
     model, client = Model(), Client(at)
     with pytest.raises(ConnectionError, match="the engine is gone"):
         HostSender(model, client, 8).send(4)
@@ -51,7 +62,40 @@ def test_all_is_gathered_for_the_other_ranks_before_the_loss_is_raised(at, monke
 
 
 def test_without_a_loss_all_buckets_are_sent_and_the_session_is_closed(monkeypatch):
-    monkeypatch.setattr("learner.weights.ray.put", lambda data: data)
+    # Like the object store, which copies what is put into it.
+    monkeypatch.setattr("learner.weights.ray.put", np.copy)
     client = Client("")
     assert HostSender(Model(), client, 8).send(4) == 3 * 8
+    assert [bucket.view(np.float32).tolist() for bucket in client.loaded] == [[0, 0], [1, 1], [2, 2]]
     assert (client.calls, client.version) == (["start", "bucket", "bucket", "bucket", "finish"], 4)
+
+
+def test_a_bucket_is_gathered_while_the_engines_load_the_one_before(monkeypatch):
+    monkeypatch.setattr("learner.weights.ray.put", np.copy)
+    model, client = Model(), Client("")
+    gathered_at_end_of = []
+    finish = client.finish_update
+
+    def finish_update(calls):
+        gathered_at_end_of.append(model.gathered)
+        finish(calls)
+
+    monkeypatch.setattr(client, "finish_update", finish_update)
+    HostSender(model, client, 8).send(1)
+    assert gathered_at_end_of == [1, 2, 3, 3]
+
+
+def test_buckets_of_other_sizes_share_no_bytes(monkeypatch):
+    monkeypatch.setattr("learner.weights.ray.put", np.copy)
+    sizes = (2, 5, 1)
+
+    class Ragged:
+        def full_parameters(self, _bucket_bytes):
+            for size in sizes:
+                yield [
+                    (ParameterSpec(f"w{i}", (size,), "float32", 4 * size), torch.full((size,), i)) for i in (7.0, 8.0)
+                ]
+
+    client = Client("")
+    HostSender(Ragged(), client, 8).send(1)
+    assert [bucket.view(np.float32).tolist() for bucket in client.loaded] == [[7.0] * n + [8.0] * n for n in sizes]

@@ -1,5 +1,6 @@
 """One contract over both engines, through the actor that training uses."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import ray
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.config import compose
 from rollout.failures import RolloutFailed
@@ -141,6 +142,71 @@ def send(actor, parameters: dict[str, torch.Tensor], version: int) -> None:
             },
         )
     call("finish_weight_update", version)
+
+
+def test_no_key_or_value_of_old_weights_is_left_after_a_sync(pool, model):
+    """The prompt fills a block of the prefix cache (128 tokens on CPU), which vLLM keeps by its tokens alone."""
+    long = Prompt(
+        "p/9", "", np.random.default_rng(3).integers(10, 200, 140).astype(np.int32), "p", "none", None, {}, ""
+    )
+    shipped = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = pool.generate([long], 2, SAMPLING, seed=0, step=0)[0][1]
+    np.testing.assert_allclose(before.logprobs, reference(model, long.token_ids, before.token_ids, 0.7), atol=2e-5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    send(pool.actors[0], dict(model.named_parameters()), version=3)
+    try:
+        after = pool.generate([long], 1, SAMPLING, seed=0, step=0)[0][0]
+        np.testing.assert_allclose(after.logprobs, reference(model, long.token_ids, after.token_ids, 0.7), atol=2e-5)
+    finally:
+        send(pool.actors[0], shipped, version=0)
+
+
+def test_min_p_cuts_the_tail_and_the_logprobs_are_of_what_is_left(in_process, prompts, model):
+    cut = replace(SAMPLING, temperature=1.5, min_p=0.3)
+    for prompt, group in zip(prompts, in_process.generate(prompts, 4, cut, seed=0, step=0), strict=True):
+        for response in group:
+            tokens = torch.tensor(np.concatenate([prompt.token_ids, response.token_ids])).long()
+            with torch.no_grad():
+                # The log-probs come at the temperature, after the cut.
+                p = (model(tokens[None]).logits[0, len(prompt.token_ids) - 1 : -1].double() / 1.5).softmax(-1)
+            kept = torch.where(p >= 0.3 * p.amax(-1, keepdim=True), p, 0.0)
+            drawn = kept.gather(-1, tokens[len(prompt.token_ids) :, None])[:, 0] / kept.sum(-1)
+            np.testing.assert_allclose(response.logprobs, drawn.log().numpy(), atol=3e-5)
+
+
+def test_a_stop_ends_a_response_with_the_token_that_completes_it(in_process, prompts):
+    whole = in_process.generate(prompts, 4, SAMPLING, seed=5, step=2)
+    longest = max(chain(*whole), key=lambda response: len(response.text))
+    stop, tokenizer = longest.text[7:10], AutoTokenizer.from_pretrained(MODEL)
+    stopped = in_process.generate(prompts, 4, replace(SAMPLING, stop=(stop,)), seed=5, step=2)
+    ended = 0
+    for free, found in zip(chain(*whole), chain(*stopped), strict=True):
+        size = len(found.token_ids)
+        assert found.token_ids.tolist() == free.token_ids[:size].tolist()
+        assert found.logprobs.tolist() == free.logprobs[:size].tolist()
+        assert free.text.startswith(found.text)
+        assert (stop in found.text) == (stop in free.text)
+        if stop in free.text:
+            ended += 1
+            assert found.finish_reason is FinishReason.STOP
+            assert stop not in tokenizer.decode(found.token_ids[:-1].tolist(), skip_special_tokens=True)
+        else:
+            assert size == len(free.token_ids)
+    assert ended
+
+
+def test_a_stop_token_ends_a_response_and_stays_in_it(in_process, prompts):
+    whole = in_process.generate(prompts, 4, SAMPLING, seed=5, step=2)
+    stop = int(whole[0][0].token_ids[6])
+    stopped = in_process.generate(prompts, 4, replace(SAMPLING, stop_token_ids=(stop,)), seed=5, step=2)
+    for free, found in zip(chain(*whole), chain(*stopped), strict=True):
+        places = np.flatnonzero(free.token_ids == stop)
+        size = places[0] + 1 if len(places) else len(free.token_ids)
+        assert found.token_ids.tolist() == free.token_ids[:size].tolist()
+        assert found.logprobs.tolist() == free.logprobs[:size].tolist()
+        assert not len(places) or found.finish_reason is FinishReason.STOP
 
 
 def test_a_prompt_past_the_context_is_refused_and_the_engine_goes_on(pool, prompts):
