@@ -133,9 +133,12 @@ class RunFolder:
         return (self.path / METRICS).stat().st_size
 
     def rewind(self, step: int) -> None:
-        """Drop metrics and rollouts of every step after `step`, so that a run taken up there does not hold a step
-        twice."""
+        """Drop metrics, alarms and rollouts of every step after `step`, so that a run taken up there does not hold a
+        step twice."""
         rows = read_metrics(self.path)
+        if alarms := read_alarms(self.path):
+            kept = "".join(json.dumps(alarm) + "\n" for alarm in alarms if alarm["step"] <= step)
+            _write_atomically(self.path / ALARMS, kept)
         _write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         self._last_step = None
         for file in (self.path / ROLLOUTS).glob(f"{ROLLOUT}*"):
@@ -202,6 +205,13 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
         raise RunFolderError(f"{Path(path)} holds no {METRICS}, so it is not the folder of a run that has started")
     lines = file.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def read_alarms(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Step, kind and sentence of each alarm of the run in folder `path`, oldest first; a line cut off is left out."""
+    file = Path(path) / ALARMS
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def read_summary(path: str | os.PathLike) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.config import compose
-from launch.run_folder import read_metrics
+from launch.metric_registry import unknown
+from launch.run_folder import read_alarms, read_metrics
 from launch.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,10 @@ def test_engines_and_learner_agree_at_every_step(trained):
     assert max(row["sync/canary_abs_mean"] for row in rows) < 1e-4
     # Agreement to the last bit would mean that something is compared with itself.
     assert min(row["mismatch/logprob_abs_mean"] for row in rows) > 0
+
+
+def test_every_metric_is_in_the_registry(trained):
+    assert unknown(name for row in read_metrics(trained) for name in row) == []
 
 
 def test_every_parameter_moved(trained):
@@ -136,7 +141,7 @@ def test_a_fall_of_entropy_is_said_once_and_is_in_the_metrics(trained):
     first = rows[0]["entropy/token_mean"]
     expected = [int(row["entropy/token_mean"] < 0.97 * first) for row in rows]
     assert [row["alarms/entropy_collapse"] for row in rows] == expected
-    alarms = [json.loads(line) for line in (trained / "alarms.jsonl").read_text().splitlines()]
+    alarms = [alarm for alarm in read_alarms(trained) if alarm["kind"] == "entropy_collapse"]
     begins = [step for step, pair in enumerate(zip([0, *expected], expected, strict=False), 1) if pair == (0, 1)]
     assert [alarm["step"] for alarm in alarms] == begins
     assert alarms[0]["sentence"].startswith(f"entropy fell from {first:.3g} to ")
