@@ -12,35 +12,13 @@ from typing import Any
 import pyarrow.parquet
 import yaml
 
+from launch import page
 from launch.run_folder import CONFIG, REPORT, ROLLOUTS, SUMMARY, RunFolderError, config_hash, evaluations, read_metrics
 from launch.wording import Row, change, counted, duration, verdict_totals, verdict_words
 from reward.types import FailureKind, Outcome, Verdict
 
 SAMPLES = 6
 SAMPLE_COLUMNS = ["uid", "sample", "prompt", "response", "score", "failure", "answer", "rule", "finish_reason"]
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5b646e; --page: #ffffff; --card: #f5f6f8; --line: #dcdfe4; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --soft: #9aa4af; --page: #14171a; --card: #1d2125; --line: #343a41; }
-}
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); background: var(--page);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .75rem; }
-.outcome { font-size: 1.05rem; margin: .2rem 0; }
-.soft { color: var(--soft); } .failed { color: #d1495b; font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .75rem; min-width: 0; background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; }
-figcaption { font-weight: 600; margin-bottom: .25rem; } svg { display: block; width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: anywhere; }
-th { font-weight: 500; color: var(--soft); width: 14rem; max-width: 45%; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; padding: .75rem; margin: .4rem 0; font-size: .85rem; }
-details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; } article { margin: 1.25rem 0; }
-"""
 
 
 def write_report(folder: str | os.PathLike) -> Path:
@@ -53,12 +31,9 @@ def write_report(folder: str | os.PathLike) -> Path:
     rows = read_metrics(folder)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8")) if (folder / SUMMARY).is_file() else None
     config = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else None
-    page = _page(folder.resolve().name, rows, summary, config, _samples(folder))
-    path = folder / REPORT
-    temporary = path.with_name(REPORT + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    text = _page(folder.resolve().name, rows, summary, config, _samples(folder))
+    page.write(folder / REPORT, text)
+    return folder / REPORT
 
 
 def outcome_sentences(rows: Sequence[Row], summary: dict[str, Any] | None) -> list[str]:
@@ -89,36 +64,25 @@ def _page(
     from launch.charts import charts
 
     error = f'<p class="failed">{escape(summary["error"])}</p>' if summary and summary["error"] else ""
-    outcome = "".join(f'<p class="outcome">{escape(sentence)}</p>' for sentence in outcome_sentences(rows, summary))
-    missing = '<p class="soft">nothing to draw in this run</p>'
-    figures = "".join(
-        f"<figure><figcaption>{escape(chart.title)}</figcaption>{chart.svg or missing}</figure>"
-        for chart in charts(rows)
-    )
+    outcome = page.paragraphs(outcome_sentences(rows, summary), "outcome")
+    figures = "".join(page.figure(chart.title, chart.svg) for chart in charts(rows))
     responses = (
         "".join(_sample(sample) for sample in samples)
         or '<p class="soft">No rollouts were kept (output.save_rollouts).</p>'
     )
     last = {metric: f"{value:.6g}" for metric, value in rows[-1].items()} if rows else {}
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name)}: Entrain run</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header><h1>{escape(name)}</h1>{error}{outcome}</header>
-<section><h2>Curves</h2><div class="charts">{figures}</div></section>
-<section><h2>Responses of the last saved step</h2>{responses}</section>
-<section><h2>What ran</h2>{_table(_provenance(summary, config))}
-<details><summary>All metrics of the last step</summary>{_table(last)}</details>
-<details><summary>Resolved config</summary><pre>{escape(config or "no config.yaml in this folder")}</pre></details>
-</section>
-</body>
-</html>
-"""
+    curves = f'<div class="charts">{figures}</div>'
+    provenance = (
+        f"{page.pairs(_provenance(summary, config))}"
+        f"<details><summary>All metrics of the last step</summary>{page.pairs(last)}</details>"
+        f"<details><summary>Resolved config</summary>"
+        f"<pre>{escape(config or 'no config.yaml in this folder')}</pre></details>"
+    )
+    return page.page(
+        f"{name}: Entrain run",
+        f"<h1>{escape(name)}</h1>{error}{outcome}",
+        {"Curves": curves, "Responses of the last saved step": responses, "What ran": provenance},
+    )
 
 
 def _provenance(summary: dict[str, Any] | None, config: str | None) -> dict[str, str]:
@@ -126,11 +90,6 @@ def _provenance(summary: dict[str, Any] | None, config: str | None) -> dict[str,
         return {"config hash": config_hash(yaml.safe_load(config)) if config else "unknown"}
     versions = {name: version for name, version in summary["versions"].items() if version is not None}
     return {"config hash": summary["config_hash"] or "unknown", "started": summary["started"] or "unknown", **versions}
-
-
-def _table(cells: dict[str, str]) -> str:
-    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in cells.items())
-    return f"<table><tbody>{body}</tbody></table>"
 
 
 def _samples(folder: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """The report: one page that needs nothing else, from whatever a run has left."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from launch import report
-from launch.charts import charts
+from launch import page, report
+from launch.charts import PALETTE, charts, thinned
 from launch.run_folder import RunFolder, summarize
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -165,7 +166,7 @@ def test_drawings_take_the_colour_of_the_page(folder):
     svg = charts([BASE, STEP])[0].svg
     assert "currentColor" in svg
     assert "#000000" not in svg
-    assert "prefers-color-scheme: dark" in report.STYLE
+    assert "prefers-color-scheme: dark" in page.STYLE
 
 
 def test_axes_name_their_units():
@@ -241,6 +242,55 @@ def test_a_run_with_nothing_but_the_base_evaluation_draws_what_there_is(folder):
 def test_an_empty_metrics_file_has_a_page(folder):
     (folder.path / "metrics.jsonl").touch()
     assert "it has recorded no step" in page_of(folder).text
+
+
+LINEAR_TO_LMS = {
+    # Machado, Oliveira and Fernandes 2009, severity 1: what linear RGB looks like to each kind of colour blindness.
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB of "#rrggbb"."""
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    x, y, z = (value ** (1 / 3) for value in TO_XYZ @ rgb.clip(1e-3, 1) / [0.95047, 1, 1.08883])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", LINEAR_TO_LMS)
+def test_colours_are_apart_for_every_kind_of_sight(sight):
+    seen = [lab(np.array(LINEAR_TO_LMS[sight]) @ linear(colour)) for colour in PALETTE]
+    closest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
+    # 2.3 is just noticeable side by side.
+    assert closest > 20
+
+
+@pytest.mark.parametrize("background", re.findall(r"--card: (#\w{6})", page.STYLE))
+def test_colours_stand_out_from_the_page_as_wcag_asks_of_graphics(background):
+    def luminance(colour: str) -> float:
+        return float(TO_XYZ[1] @ linear(colour))
+
+    for colour in PALETTE:
+        high, low = sorted((luminance(colour), luminance(background)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 2.9, colour
+
+
+def test_a_thinned_line_keeps_every_spike_and_its_ends():
+    points = [(x, float(x % 3)) for x in range(10_000)]
+    points[5_000], points[7_777] = (5_000, 99.0), (7_777, -99.0)
+    kept = thinned(points)
+    assert 500 < len(kept) <= 604
+    assert {points[0], points[5_000], points[7_777], points[-1]} <= set(kept)
+    assert kept == sorted(kept)
+    assert thinned(points[:600]) == points[:600]
 
 
 def test_a_logarithmic_scale_leaves_out_zeros_rather_than_drawing_them_at_its_foot():
