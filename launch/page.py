@@ -14,7 +14,9 @@ body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); backg
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .75rem; }
 .outcome { font-size: 1.05rem; margin: .2rem 0; }
-.soft { color: var(--soft); } .failed { color: #d1495b; font-weight: 600; }
+.soft { color: var(--soft); }
+.alarm { margin: .2rem 0; padding-left: .6rem; border-left: .25rem solid #c94741; }
+.failed { color: #d1495b; font-weight: 600; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .75rem; min-width: 0; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; }
@@ -55,11 +57,9 @@ def paragraphs(sentences: Sequence[str], kind: str) -> str:
     return "".join(f'<p class="{kind}">{escape(sentence)}</p>' for sentence in sentences)
 
 
-def figure(title: str, svg: str | None, note: str = "") -> str:
-    """A drawing with its caption; a sentence where there is nothing to draw."""
-    missing = '<p class="soft">nothing to draw in this run</p>'
-    under = f'<p class="soft">{escape(note)}</p>' if note else ""
-    return f"<figure><figcaption>{escape(title)}</figcaption>{svg or missing}{under}</figure>"
+def figure(title: str, svg: str) -> str:
+    """A drawing with its caption."""
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
 
 
 def pairs(cells: Mapping[str, object]) -> str:

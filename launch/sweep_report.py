@@ -86,10 +86,8 @@ def html(title: str, found: Found, baseline: str) -> str:
         for key in differing:
             keys.append(charts.by_value(f"{at} by {key}", key, drawn, accuracy, "final accuracy (share)"))
             keys.append(charts.by_value(f"Final entropy by {key}", key, drawn, "entropy_final", "entropy (nats)"))
-    shown = [page.figure(chart.title, chart.svg) for chart in (*curves, *trade, *keys)]
-    cut = [len(curves), len(curves) + len(trade)]
     legend = f"<style>{LEGEND}</style>{charts.legend([arm.name for arm in drawn])}"
-    groups = ["".join(shown[a:b]) for a, b in ((0, cut[0]), (cut[0], cut[1]), (cut[1], None))]
+    groups = ["".join(page.figure(each.title, each.svg) for each in some if each.svg) for some in (curves, trade, keys)]
     grids = [f'<div class="charts">{group}</div>' for group in groups]
     return page.page(
         f"{title}: Entrain sweep",

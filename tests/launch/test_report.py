@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from launch import page, report
 from launch.charts import PALETTE, charts, thinned
 from launch.run_folder import RunFolder, summarize
+from tests.composed import compose
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 BASE = {"step": 0, "eval/heldout/avg_at_k": 0.3125, "eval/heldout/k": 8, "time/evaluate_s": 2.0, "time/step_s": 2.0}
@@ -66,6 +68,7 @@ TITLES = [
     "KL to the old policy",
     "Engine against learner",
     "Time by phase",
+    "Entropy against accuracy",
 ]
 ATTACK = "<script>alert('x')</script>"
 
@@ -235,7 +238,11 @@ def test_a_run_with_nothing_but_the_base_evaluation_draws_what_there_is(folder):
     fill(folder, BASE)
     page = page_of(folder)
     assert [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"] == ["Accuracy", "Time by phase"]
-    assert page.text.count("nothing to draw in this run") == len(TITLES) - 2
+    undrawn = [
+        *(title for title in TITLES if title not in ("Accuracy", "Time by phase")),
+        "Confidence against accuracy",
+    ]
+    assert f"Nothing to draw in this run: {', '.join(undrawn)}." in page.text
     assert "0.312 → not measured" in page.text
 
 
@@ -291,6 +298,52 @@ def test_a_thinned_line_keeps_every_spike_and_its_ends():
     assert {points[0], points[5_000], points[7_777], points[-1]} <= set(kept)
     assert kept == sorted(kept)
     assert thinned(points[:600]) == points[:600]
+
+
+def law_rows(steps: int = 48) -> list[dict[str, float]]:
+    """On R = -0.2 e^H + 0.9."""
+    entropies = 0.05 + 0.9 * np.exp(-np.arange(steps) / 10)
+    return [
+        {"step": step, "entropy/token_mean": h, "reward/accuracy": 0.9 - 0.2 * float(np.exp(h))}
+        for step, h in enumerate(entropies.tolist(), 1)
+    ]
+
+
+def test_the_law_is_told_with_its_forecast_and_the_course_of_the_run(folder):
+    fill(folder, *law_rows())
+    text = page_of(folder).text
+    assert "R = -a e^H + b on 48 steps: a = 0.200, b = 0.900; at H = 0 accuracy would be 0.700" in text
+    # 15 % of 48 steps are 8; points on the law are forecast without error.
+    assert "Forecast from the first 8 steps of the 40 after: RMSE 0.0000; at the last step it says 0.688" in text
+    assert "The first third of the steps brought" in text
+    assert "reward/accuracy-1.0048" in text
+
+
+def test_alarms_stand_in_the_report(folder):
+    fill(folder, STEP)
+    for step in range(1, 15):
+        folder.append_alarm({"step": step, "kind": "truncation", "sentence": f"too long <{step}>"})
+    text = page_of(folder).text
+    assert "Step 12: too long <12>." in text
+    assert "2 more in alarms.jsonl." in text
+    assert "Step 13" not in text
+
+
+def test_the_time_of_the_phases_and_their_shares():
+    rows = [{"time/generate_s": 3.0, "time/update_s": 1.0}, {"time/generate_s": 3.0, "time/other_s": 1.0}]
+    assert report.time_table(rows) == [
+        ["phase", "time", "share"],
+        ["generate", "6.0 s", "75%"],
+        ["update", "1.0 s", "12%"],
+        ["other", "1.0 s", "12%"],
+    ]
+    assert report.time_table([]) == [["phase", "time", "share"]]
+
+
+def test_settings_other_than_the_defaults():
+    config = asdict(compose(["clip=higher", "seed=3", "output.folder=somewhere"]))
+    found = {name: (here, default) for name, here, default in report.settings_apart(config)}
+    assert found == {"seed": (3, 0), "clip.high": (0.28, 0.2)}
 
 
 def test_a_logarithmic_scale_leaves_out_zeros_rather_than_drawing_them_at_its_foot():
