@@ -74,6 +74,15 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             [("right responses", "entropy/correct_mean", SLATE), ("wrong", "entropy/wrong_mean", ORANGE)],
         ),
         _lines(
+            "Entropy on the prompts of the evaluation sets",
+            rows,
+            "share of that at the start",
+            [
+                (name.split("/")[1], name, colour)
+                for name, colour in zip(_prompt_entropies(rows), itertools.cycle(PALETTE), strict=False)
+            ],
+        ),
+        _lines(
             "Change of entropy by an update",
             rows,
             "change (nats per token)",
@@ -160,6 +169,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             {name.replace("_", " "): (f"time/{name}_s", colour) for name, colour in phases.items()},
         ),
     ]
+
+
+def _prompt_entropies(rows: Sequence[Row]) -> list[str]:
+    names = dict.fromkeys(itertools.chain.from_iterable(rows))
+    return [name for name in names if name.startswith("eval/") and name.endswith("/prompt_entropy_ratio")]
 
 
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:

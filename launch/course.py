@@ -1,5 +1,6 @@
 """How a run went: what its first parts brought, and what rises and falls with its entropy. Pure."""
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -69,16 +70,13 @@ def correlations(rows: Sequence[Row]) -> list[Correlation]:
     alike, never that one moves the other, and it has no p-value here for that reason.
     """
     entropies = {row["step"]: row[ENTROPY] for row in rows if ENTROPY in row}
-    pairs: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for metric, value in row.items():
-            if metric.startswith(NOT_CORRELATED):
-                continue
-            step = row["step"] + 1 if metric.startswith("eval/") else row["step"]
-            if step in entropies:
-                pairs.setdefault(metric, []).append((entropies[step], value))
     found = []
-    for metric, points in pairs.items():
+    for metric in dict.fromkeys(itertools.chain.from_iterable(rows)):
+        if metric.startswith(NOT_CORRELATED):
+            continue
+        later = 1 if metric.startswith("eval/") else 0
+        measured = [(row["step"] + later, row[metric]) for row in rows if metric in row]
+        points = [(entropies[step], value) for step, value in measured if step in entropies]
         if len(points) < FEWEST_POINTS:
             continue
         with warnings.catch_warnings():

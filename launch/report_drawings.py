@@ -25,7 +25,7 @@ def law(curve: Curve, lines: Sequence[Line]) -> Chart:
         early = made.fit.points if made else 0
         every = max(1, curve.scores.size // MOST_DOTS)
         h, r = curve.entropies[early::every], curve.scores[early::every]
-        axes.scatter(h, r, s=12, color=GREY, linewidths=0, label="steps")
+        axes.scatter(h, r, s=12, color=GREY, linewidths=0)
         if made:
             h, r = curve.entropies[:early:every], curve.scores[:early:every]
             axes.scatter(h, r, s=14, facecolor="none", edgecolor=SLATE, label=f"first {EARLY:.0%}")

@@ -31,6 +31,7 @@ from launch.memory import job_bytes
 from launch.phases import Phases, idle_shares
 from launch.placement import cluster_nodes
 from launch.prepare import Prepared, sandbox_sentences, verifiers
+from launch.prompt_entropy import prompt_entropy
 from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
@@ -113,7 +114,7 @@ class Run:
                 raise failure from error
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy on the evaluation sets, and on one machine the memory the job holds after them."""
+        """Accuracy and prompt entropy on the evaluation sets, and on one machine the memory the job then holds."""
         graph, config = self.graph, self._config
         with self.phases("evaluate"):
             row = evaluate(
@@ -125,6 +126,8 @@ class Run:
                 config.seed,
                 config.reward.max_failure_share,
             )
+            first = next(iter(read_metrics(self.folder)), {})
+            row |= prompt_entropy(graph.learner.score, self._prepared.evaluation, first)
             # The actors of a cluster are no children of this process, so there is nothing to add up.
             return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 

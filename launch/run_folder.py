@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import numbers
@@ -259,14 +260,16 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, dict
     The base is of step 0, the final the last one after it; None where not measured.
     """
     sets: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if not (name.startswith("eval/") and name.endswith("/avg_at_k")):
-                continue
-            set_name = name.removeprefix("eval/").removesuffix("/avg_at_k")
-            figures = sets.setdefault(set_name, {"avg_at_k": {"k": None, "base": None, "final": None}})["avg_at_k"]
-            figures["k"] = row.get(f"eval/{set_name}/k")
-            figures["base" if row["step"] == 0 else "final"] = value
+    # Over names first: a long run has millions of figures, few of which are asked for.
+    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
+        if not (name.startswith("eval/") and name.endswith("/avg_at_k")):
+            continue
+        set_name = name.removeprefix("eval/").removesuffix("/avg_at_k")
+        figures = sets.setdefault(set_name, {"avg_at_k": {"k": None, "base": None, "final": None}})["avg_at_k"]
+        for row in rows:
+            if name in row:
+                figures["k"] = row.get(f"eval/{set_name}/k")
+                figures["base" if row["step"] == 0 else "final"] = row[name]
     return sets
 
 

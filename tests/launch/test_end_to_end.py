@@ -61,6 +61,14 @@ def test_every_metric_is_in_the_registry(trained):
     assert unknown(name for row in read_metrics(trained) for name in row) == []
 
 
+def test_entropy_on_prompts_is_measured_against_the_start(trained):
+    rows = [row for row in read_metrics(trained) if "eval/heldout/prompt_entropy" in row]
+    assert [row["step"] for row in rows] == [0, STEPS]
+    first, last = (row["eval/heldout/prompt_entropy"] for row in rows)
+    assert [row["eval/heldout/prompt_entropy_ratio"] for row in rows] == [1.0, last / first]
+    assert 0 < last != first > 0
+
+
 def test_every_parameter_moved(trained):
     shipped = load_file(SHIPPED / "model.safetensors")
     final = load_file(trained / "model/model.safetensors")
