@@ -27,6 +27,7 @@ METRICS = "metrics.jsonl"
 ALARMS = "alarms.jsonl"
 ROLLOUTS = "rollouts"
 ROLLOUT = "step_"
+RESPONSES = "responses"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOGS = "logs"
@@ -167,14 +168,21 @@ class RunFolder:
 
         Raises ValueError for a record that lacks a column or has one too many.
         """
+        return self._write_parquet(self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet", records)
+
+    def write_responses(self, name: str, records: Iterable[Mapping[str, Any]]) -> Path:
+        """Likewise `responses/<name>.parquet`, of the evaluation set of that name."""
+        (self.path / RESPONSES).mkdir(exist_ok=True)
+        return self._write_parquet(self.path / RESPONSES / f"{name}.parquet", records)
+
+    def _write_parquet(self, path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
         records = list(records)
         names = set(ROLLOUT_SCHEMA.names)
         for record in records:
             if differing := names.symmetric_difference(record):
                 raise ValueError(f"a rollout record lacks, or should not have, {', '.join(sorted(differing))}")
         columns = [pa.array([record[field.name] for record in records], type=field.type) for field in ROLLOUT_SCHEMA]
-        path = self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet"
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_name(f"{path.name}.tmp")
         table = pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA)
         with self._writing():
             pyarrow.parquet.write_table(table, temporary, compression="zstd")
