@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from launch.prompt_entropy import prompt_batch, prompt_entropy
 from rollout.types import Prompt
+from tests.learner.test_policy import TEMPERATURE, Model, policy_of
+
+# Two prompts in a row of one pass, two in another.
+LAYOUT = ((np.array([3, 0]), np.array([1, 2])),)
 
 
 def prompt(uid: str, tokens: list[int]) -> Prompt:
@@ -50,3 +55,24 @@ def test_nothing_of_the_batch_is_trained_on():
     assert (batch.lengths.tolist(), batch.prompt_lengths.tolist()) == ([3, 2], [1, 1])
     assert not batch.mask.any()
     assert len(set(batch.sample_keys.tolist())) == 2
+
+
+def test_the_learners_policy_gives_what_a_plain_forward_pass_gives():
+    # A policy puts its own head into a model.
+    model, plain = Model(), Model()
+    prompts = [prompt(f"a/{n}", np.random.default_rng(n).integers(2, 640, 3 + 4 * n).tolist()) for n in range(4)]
+
+    def by_policy(batch):
+        found = policy_of(model).score(batch, LAYOUT)
+        entropies = np.empty(batch.mask.size, np.float32)
+        entropies[found.index] = found.entropies
+        return entropies, entropies
+
+    row = prompt_entropy(by_policy, {"in": prompts[:2], "out": prompts[2:]}, {})
+    for name, part in (("in", prompts[:2]), ("out", prompts[2:])):
+        each = []
+        for one in part:
+            with torch.no_grad():
+                logits = plain.model(torch.from_numpy(one.token_ids.astype(np.int64))[None], use_cache=False).logits[0]
+            each.append(torch.distributions.Categorical(logits=logits[:-1] / TEMPERATURE).entropy())
+        assert row[f"eval/{name}/prompt_entropy"] == pytest.approx(float(torch.cat(each).mean()), abs=1e-4)

@@ -5,11 +5,14 @@ import re
 from dataclasses import asdict
 from html.parser import HTMLParser
 
+import hydra
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from launch import page, report
 from launch.charts import PALETTE, charts, thinned
+from launch.config import CONF, HYDRA_VERSION
 from launch.run_folder import RunFolder, summarize
 from tests.composed import compose
 
@@ -346,6 +349,16 @@ def test_settings_other_than_the_defaults():
     config = asdict(compose(["clip=higher", "seed=3", "output.folder=somewhere"]))
     found = {name: (here, default) for name, here, default in report.settings_apart(config)}
     assert found == {"seed": (3, 0), "clip.high": (0.28, 0.2)}
+
+
+def test_a_report_is_written_from_within_hydra_too():
+    config = asdict(compose(["seed=3"]))
+    with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
+        loader = GlobalHydra.instance().config_loader()
+        report._defaults.cache_clear()
+        assert [name for name, *_ in report.settings_apart(config)] == ["seed"]
+        assert GlobalHydra.instance().config_loader() is loader
+    assert not GlobalHydra.instance().is_initialized()
 
 
 def test_a_logarithmic_scale_leaves_out_zeros_rather_than_drawing_them_at_its_foot():
