@@ -54,12 +54,12 @@ def test_rank_correlations_are_scipys_and_the_strongest_come_first():
 
 def test_an_evaluation_goes_with_the_entropy_of_the_next_step():
     rows = rows_of([5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
-    for row, value in zip(rows, (0.1, 0.3, 0.2, 0.5, 0.4, 9.0), strict=True):
+    for row, value in zip(rows, (0.3, 0.1, 0.2, 0.4, 0.5, -1.0), strict=True):
         row["eval/set/avg_at_k"] = value
     [found] = correlations([{"step": 0, "eval/set/avg_at_k": 0.0}, *rows])
     # Entropies of steps 1 to 6 with the evaluations after steps 0 to 5; the last has no next step.
     assert found.points == 6
-    assert found.rho == pytest.approx(stats.spearmanr([5, 4, 3, 2, 1, 0.5], [0, 0.1, 0.3, 0.2, 0.5, 0.4]).statistic)
+    assert found.rho == pytest.approx(stats.spearmanr([5, 4, 3, 2, 1, 0.5], [0, 0.3, 0.1, 0.2, 0.4, 0.5]).statistic)
 
 
 def test_few_points_have_no_correlation():
