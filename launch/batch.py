@@ -162,6 +162,7 @@ def sample_metrics(samples: Sequence[Sample], counts: OutcomeCounts, trainable: 
         "response/length_p90": float(np.quantile(lengths, 0.9)),
         "response/length_max": int(lengths.max()),
         "response/truncated_share": truncated / len(samples),
+        "response/aborted_share": sum(s.response.finish_reason is FinishReason.ABORT for s in samples) / len(samples),
         "tokens/generated": int(lengths.sum()),
         "advantages/mean": float(advantages.mean()),
         "advantages/std": float(advantages.std()),

@@ -1,5 +1,7 @@
 """How well a confidence tells right responses from wrong ones. Pure."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -14,10 +16,32 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 
     confidence  float [responses] in [0, 1]; right bool [responses]
     """
-    edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, right.astype(float) - confidence, bins)
+    gaps = np.bincount(_bins(confidence, bins), right.astype(float) - confidence, bins)
     return float(np.abs(gaps).sum() / confidence.size)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of the bins that hold a response, in order: mean confidence, share of right ones, responses."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
+    """The bins of `expected_calibration_error`, whose arguments it takes, for a diagram."""
+    where = _bins(confidence, bins)
+    count = np.bincount(where, minlength=bins)
+    held = count > 0
+    sums = (np.bincount(where, values, bins)[held] for values in (confidence, right.astype(float)))
+    mean, accuracy = (total / count[held] for total in sums)
+    return Reliability(mean, accuracy, count[held])
+
+
+def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    edges = np.linspace(0, 1, bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
 
 def brier_score(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -74,10 +74,17 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class AlarmsConfig:
-    """Thresholds as multiples of the entropy of the first step; None: no alarm."""
+    """Thresholds by the kind of alarm; None: no alarm. The rules are in `launch.alarms`."""
 
     entropy_collapse: float | None
     entropy_surge: float | None
+    length_explosion: float | None
+    truncation: float | None
+    heldout_fall: float | None
+    mismatch: float | None
+    no_signal: float | None
+    verifier_failures: float | None
+    gradient_spike: float | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from launch.config import CONF, ENTRY, HYDRA_VERSION, register
@@ -23,8 +24,13 @@ DIFFERS = re.compile(r"\$\{(assets|now|oc\.env):")
 def flat_defaults() -> str:
     """The content of docs/defaults.yaml."""
     register()
-    with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
-        config = hydra.compose(ENTRY)
+    # A run is within Hydra already, which has one state for the process.
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
+            config = hydra.compose(ENTRY)
+    finally:
+        GlobalHydra.instance().hydra = outer
     raw = dict(_flat(OmegaConf.to_container(config)))
     resolved = dict(_flat(OmegaConf.to_container(config, resolve=True)))
     values = {

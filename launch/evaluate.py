@@ -5,10 +5,11 @@ python -m launch.evaluate [overrides], for example model.path=runs/.../model eva
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from launch.model_folder import model_folder
 from launch.nodes import model_missing, name_losses, not_up, planned
 from launch.placement import ENGINES, cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
+from launch.records import response_records
 from launch.run_folder import RunFolder, versions
 from launch.sampling import evaluation_sampling
 from launch.verdicts import NothingJudged, verify
@@ -44,8 +46,11 @@ def evaluate(
     max_new_tokens: int,
     seed: int,
     max_failure_share: float,
+    keep: Callable[[str, Iterator[dict[str, Any]]], object] | None = None,
 ) -> dict[str, float]:
     """`accuracy_row`, lengths and failures of each set, under `eval/<set>/`.
+
+    keep  given the name of each set and the records of its responses (`launch.records`)
 
     Raises `TooManyFailures` where more than `max_failure_share` of a set failed, `NothingJudged` where all did.
     """
@@ -54,6 +59,9 @@ def evaluate(
     for name, prompts in sets.items():
         groups = rollout.generate(prompts, config.samples_per_prompt, sampling, seed, EVALUATION_STEP)
         verdicts = verify(reward, prompts, groups)
+        if keep:
+            # Before anything can refuse them: that is when one wants to see them.
+            keep(name, response_records(prompts, groups, verdicts))
         apply_failure_policy(verdicts, FailurePolicy.EXCLUDE, max_failure_share)
         responses = [response for group in groups for response in group]
         figures = accuracy_row(_by_prompt(verdicts, config.samples_per_prompt), seed) | {
@@ -128,7 +136,8 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
                 wait_started(dict(zip(actors, calls, strict=True)), config.rollout.start_timeout_s, folder.logs)
                 limit = config.rollout.max_new_tokens
                 share = config.reward.max_failure_share
-                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed, share)
+                keep = folder.write_responses if config.output.save_rollouts else None
+                return evaluate(rollout, reward, sets, config.evaluation, limit, config.seed, share, keep)
             except Exception as error:
                 name_losses(error, nodes)
                 raise

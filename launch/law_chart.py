@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entropy.law import EARLY, Fit, Forecast
-from launch.charts import GREEN, GREY, ORANGE, PALETTE, PURPLE, STYLE
+from launch.charts import GREY, ORANGE, PALETTE, PURPLE, SLATE, STYLE
 from launch.law_curves import Curve, Line, Scalings, exponential
 
 Found = Sequence[tuple[Curve, Sequence[Line]]]
@@ -48,7 +48,7 @@ def _one(axes: Axes, curve: Curve, rows: Sequence[Line]) -> None:
     if made:
         label = f"first {EARLY:.0%}"
         axes.scatter(curve.entropies[:early], curve.scores[:early], s=14, color="none", edgecolor=GREY, label=label)
-    for row, colour in zip(rows, (ORANGE, GREEN, PURPLE), strict=True):
+    for row, colour in zip(rows, (ORANGE, SLATE, PURPLE), strict=True):
         if isinstance(row.fit, Fit):
             _fitted(axes, curve, row.fit, colour, label=row.form.text)
 
@@ -75,7 +75,7 @@ def _coefficients(axes: Axes, by_width: Scalings) -> None:
     slopes, intercepts = [each.slope for each in by_width.fits], [each.intercept for each in by_width.fits]
     for name, sign, intervals, line, colour in (
         ("a", -1, slopes, by_width.a, ORANGE),
-        ("b", 1, intercepts, by_width.b, GREEN),
+        ("b", 1, intercepts, by_width.b, SLATE),
     ):
         values = [sign * each.value for each in intervals]
         errors = [each.high - each.value for each in intervals]

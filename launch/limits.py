@@ -146,6 +146,10 @@ ABOVE_ZERO = (
     "learner.deadline_s",
     "cluster.start_timeout_s",
     "alarms.entropy_collapse",
+    "alarms.truncation",
+    "alarms.heldout_fall",
+    "alarms.no_signal",
+    "alarms.verifier_failures",
     "logger.timeout_s",
     "evaluation.top_p",
     "checkpoint.write_deadline_s",
@@ -154,6 +158,10 @@ ABOVE_ZERO = (
 AT_MOST_ONE = (
     "clip.low",
     "alarms.entropy_collapse",
+    "alarms.truncation",
+    "alarms.heldout_fall",
+    "alarms.no_signal",
+    "alarms.verifier_failures",
     "reward.max_failure_share",
     "rollout.top_p",
     "rollout.min_p",
@@ -161,7 +169,13 @@ AT_MOST_ONE = (
     "evaluation.top_p",
     "evaluation.min_p",
 )
-ABOVE_ONE = ("algorithm.dual_clip", "alarms.entropy_surge")
+ABOVE_ONE = (
+    "algorithm.dual_clip",
+    "alarms.entropy_surge",
+    "alarms.length_explosion",
+    "alarms.mismatch",
+    "alarms.gradient_spike",
+)
 BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (
     (AT_LEAST_ONE, lambda value: value >= 1, "has to be at least 1"),

@@ -1,64 +1,97 @@
-"""The report of a run: one HTML file that needs nothing else. `python -m launch.report RUN` writes it again."""
+"""The report of a run: one HTML file that needs nothing else. `python -m launch.report RUN` writes it again.
+
+With --serve it is served on this machine alone, and follows a run that trains.
+"""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import yaml
 
-from launch.run_folder import CONFIG, REPORT, ROLLOUTS, SUMMARY, RunFolderError, config_hash, evaluations, read_metrics
-from launch.wording import Row, change, counted, duration, verdict_totals, verdict_words
-from reward.types import FailureKind, Outcome, Verdict
+from entropy.law import EXPONENTIAL, Fit, Forecast
+from launch import page
+from launch.course import correlations, early
+from launch.defaults import flat_defaults
+from launch.law_curves import Curve, Line, lines, points
+from launch.phases import PHASES
+from launch.run_folder import (
+    CONFIG,
+    REPORT,
+    SUMMARY,
+    RunFolderError,
+    config_hash,
+    evaluations,
+    read_alarms,
+    read_metrics,
+)
+from launch.trackers import flat
+from launch.wording import Row, change, counted, duration, share, verdict_totals, verdict_words
 
-SAMPLES = 6
-SAMPLE_COLUMNS = ["uid", "sample", "prompt", "response", "score", "failure", "answer", "rule", "finish_reason"]
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5b646e; --page: #ffffff; --card: #f5f6f8; --line: #dcdfe4; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --soft: #9aa4af; --page: #14171a; --card: #1d2125; --line: #343a41; }
-}
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; color: var(--ink); background: var(--page);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .75rem; }
-.outcome { font-size: 1.05rem; margin: .2rem 0; }
-.soft { color: var(--soft); } .failed { color: #d1495b; font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .75rem; min-width: 0; background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; }
-figcaption { font-weight: 600; margin-bottom: .25rem; } svg { display: block; width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: anywhere; }
-th { font-weight: 500; color: var(--soft); width: 14rem; max-width: 45%; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; padding: .75rem; margin: .4rem 0; font-size: .85rem; }
-details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; } article { margin: 1.25rem 0; }
-"""
+# Alarms said at the top; alarms.jsonl has all of them.
+MOST_ALARMS = 12
+# Correlations that stand outside the fold.
+STRONGEST = 12
+# Of where a run is and what it is called: no setting that sets it apart.
+NOT_SETTINGS = ("output.folder", "name", "resume", "resume_force")
 
 
 def write_report(folder: str | os.PathLike) -> Path:
     """Write `report.html` into the folder of a run, finished or not, and return its path.
 
-    Reads metrics, summary, config and the last rollouts; whatever is missing is said in its place. Raises
+    Reads metrics, alarms, summary, config and the last rollouts; whatever is missing is said in its place. Raises
     `RunFolderError` where there is no `metrics.jsonl`.
     """
     folder = Path(folder)
+    page.write(folder / REPORT, render(folder))
+    return folder / REPORT
+
+
+def render(folder: Path) -> str:
+    """The page of the run in `folder`, as `write_report` writes it."""
+    # Here, because a training process imports this module at its start and draws only at its end.
+    from launch.charts import charts
+    from launch.report_drawings import calibration, law
+    from launch.shown_responses import last_responses, section, tokenizer_of
+
     rows = read_metrics(folder)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8")) if (folder / SUMMARY).is_file() else None
-    config = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else None
-    page = _page(folder.resolve().name, rows, summary, config, _samples(folder))
-    path = folder / REPORT
-    temporary = path.with_name(REPORT + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    written = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).is_file() else None
+    config = yaml.safe_load(written) if written else None
+    responses = last_responses(folder)
+    curve = Curve(folder.name, "", *points(rows, "train"), None)
+    fitted = lines(curve)
+    shown = [*charts(rows), law(curve, fitted), calibration(responses)]
+    curves = "".join(page.figure(chart.title, chart.svg) for chart in shown if chart.svg)
+    undrawn = [chart.title for chart in shown if not chart.svg]
+    failed = page.paragraphs([summary["error"]] if summary and summary["error"] else [], "failed")
+    name = folder.resolve().name
+    last = {metric: f"{value:.6g}" for metric, value in rows[-1].items()} if rows else {}
+    provenance = (
+        page.pairs(_provenance(summary, config))
+        + _folded("All metrics of the last step", page.pairs(last))
+        + _folded("Resolved config", f"<pre>{escape(written or 'no config.yaml in this folder')}</pre>")
+    )
+    return page.page(
+        f"{name}: Entrain run",
+        f"<h1>{escape(name)}</h1>{failed}" + page.paragraphs(outcome_sentences(rows, summary), "outcome"),
+        {
+            "Alarms": _alarms(read_alarms(folder)),
+            "Curves": f'<div class="charts">{curves}</div>'
+            + page.paragraphs([f"Nothing to draw in this run: {', '.join(undrawn)}."] if undrawn else [], "soft"),
+            "Entropy and accuracy": page.paragraphs(law_sentences(rows, curve, fitted), "") + _correlations(rows),
+            "Responses of the last saved step": section(responses, tokenizer_of(folder, config)),
+            "Where the time went": page.table(time_table(rows)),
+            "Settings other than the defaults": _settings(config),
+            "What ran": provenance,
+        },
+    )
 
 
 def outcome_sentences(rows: Sequence[Row], summary: dict[str, Any] | None) -> list[str]:
@@ -82,102 +115,113 @@ def outcome_sentences(rows: Sequence[Row], summary: dict[str, Any] | None) -> li
     return sentences
 
 
-def _page(
-    name: str, rows: Sequence[Row], summary: dict[str, Any] | None, config: str | None, samples: list[dict[str, Any]]
-) -> str:
-    # Here, because a training process imports this module at its start and draws only at its end.
-    from launch.charts import charts
-
-    error = f'<p class="failed">{escape(summary["error"])}</p>' if summary and summary["error"] else ""
-    outcome = "".join(f'<p class="outcome">{escape(sentence)}</p>' for sentence in outcome_sentences(rows, summary))
-    missing = '<p class="soft">nothing to draw in this run</p>'
-    figures = "".join(
-        f"<figure><figcaption>{escape(chart.title)}</figcaption>{chart.svg or missing}</figure>"
-        for chart in charts(rows)
-    )
-    responses = (
-        "".join(_sample(sample) for sample in samples)
-        or '<p class="soft">No rollouts were kept (output.save_rollouts).</p>'
-    )
-    last = {metric: f"{value:.6g}" for metric, value in rows[-1].items()} if rows else {}
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name)}: Entrain run</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header><h1>{escape(name)}</h1>{error}{outcome}</header>
-<section><h2>Curves</h2><div class="charts">{figures}</div></section>
-<section><h2>Responses of the last saved step</h2>{responses}</section>
-<section><h2>What ran</h2>{_table(_provenance(summary, config))}
-<details><summary>All metrics of the last step</summary>{_table(last)}</details>
-<details><summary>Resolved config</summary><pre>{escape(config or "no config.yaml in this folder")}</pre></details>
-</section>
-</body>
-</html>
-"""
+def law_sentences(rows: Sequence[Row], curve: Curve, fitted: Sequence[Line]) -> list[str]:
+    """The law on this run, its rivals and its early forecast, and what the first parts of the run brought."""
+    [law] = [line for line in fitted if line.form is EXPONENTIAL]
+    if not isinstance(law.fit, Fit) or law.fit.ceiling is None:
+        return [f"The law between entropy and accuracy is not fitted: {law.fit}."]
+    a, b, ceiling = -law.fit.slope.value, law.fit.intercept.value, law.fit.ceiling
+    rivals = ", ".join(f"{line.form.text} {line.fit.rmse:.4f}" for line in fitted if isinstance(line.fit, Fit))
+    found = [
+        f"{EXPONENTIAL.text} on {law.fit.points} steps: a = {a:.3f}, b = {b:.3f}; at H = 0 accuracy would be "
+        f"{ceiling.value:.3f} (95 % interval {ceiling.low:.3f} to {ceiling.high:.3f}, were the steps independent).",
+        f"RMSE of the forms: {rivals}.",
+    ]
+    if isinstance(law.forecast, Forecast):
+        made = law.forecast
+        said, was = curve.scores[-1] + made.final_error, curve.scores[-1]
+        found.append(
+            f"Forecast from the first {made.fit.points} steps of the {made.predicted} after: RMSE {made.rmse:.4f}; "
+            f"at the last step it says {said:.3f}, and {was:.3f} was measured."
+        )
+    for part, brought in early(rows).items():
+        drop, gain = ("no" if each is None else f"{each:.0%} of the" for each in (brought.drop, brought.gain))
+        found.append(f"The first {part} of the steps brought {drop} fall of entropy and {gain} gain of accuracy.")
+    return found
 
 
-def _provenance(summary: dict[str, Any] | None, config: str | None) -> dict[str, str]:
+def time_table(rows: Sequence[Row]) -> list[list[str]]:
+    """Phase, time over all steps, share of it; the longest first."""
+    spent = {phase: sum(row.get(f"time/{phase}_s", 0.0) for row in rows) for phase in (*PHASES, "other")}
+    total = sum(spent.values())
+    found = sorted(((phase, s) for phase, s in spent.items() if s), key=lambda each: -each[1])
+    return [
+        ["phase", "time", "share"],
+        *([phase.replace("_", " "), duration(seconds), share(seconds / total)] for phase, seconds in found),
+    ]
+
+
+def settings_apart(config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(setting, value of the run, default) of each that differs; defaults that depend on the machine are left out."""
+    defaults = _defaults()
+    return [
+        (name, value, defaults.get(name, "-"))
+        for name, value in flat(config)
+        if name not in NOT_SETTINGS and value != defaults.get(name, "-") and "${" not in str(defaults.get(name))
+    ]
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return yaml.safe_load(flat_defaults())
+
+
+def _settings(config: Mapping[str, Any] | None) -> str:
+    if config is None:
+        return page.paragraphs(["There is no config.yaml in this folder."], "soft")
+    found = settings_apart(config)
+    if not found:
+        return page.paragraphs(["None."], "soft")
+    return page.table([["setting", "here", "default"], *([name, str(a), str(b)] for name, a, b in found)])
+
+
+def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
+    if not alarms:
+        return page.paragraphs(["None."], "soft")
+    lines = [f"Step {alarm['step']}: {alarm['sentence']}." for alarm in alarms[:MOST_ALARMS]]
+    if more := len(alarms) - len(lines):
+        lines.append(f"{more} more in alarms.jsonl.")
+    return page.paragraphs(lines, "alarm")
+
+
+def _correlations(rows: Sequence[Row]) -> str:
+    found = correlations(rows)
+    if not found:
+        return ""
+    table = [
+        ["metric", "Spearman's rho with token entropy", "steps"],
+        *([each.metric, f"{each.rho:+.2f}", str(each.points)] for each in found),
+    ]
+    note = "Over the steps of this run. Two curves that run alike need not have to do with each other."
+    strongest = page.table(table[: STRONGEST + 1]) + page.paragraphs([note], "soft")
+    return strongest + (_folded("All correlations", page.table(table)) if len(found) > STRONGEST else "")
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _provenance(summary: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> dict[str, str]:
     if summary is None:
-        return {"config hash": config_hash(yaml.safe_load(config)) if config else "unknown"}
+        return {"config hash": config_hash(config) if config else "unknown"}
     versions = {name: version for name, version in summary["versions"].items() if version is not None}
     return {"config hash": summary["config_hash"] or "unknown", "started": summary["started"] or "unknown", **versions}
 
 
-def _table(cells: dict[str, str]) -> str:
-    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in cells.items())
-    return f"<table><tbody>{body}</tbody></table>"
-
-
-def _samples(folder: Path) -> list[dict[str, Any]]:
-    """Up to `SAMPLES` responses of the last saved step, taken from each outcome in turn so that rare ones show."""
-    files = sorted((folder / ROLLOUTS).glob("step_*.parquet"))
-    if not files:
-        return []
-    piles: dict[Outcome, list[dict[str, Any]]] = {outcome: [] for outcome in Outcome}
-    for record in pyarrow.parquet.read_table(files[-1], columns=SAMPLE_COLUMNS).to_pylist():
-        piles[_outcome(record)].append(record)
-    chosen: list[dict[str, Any]] = []
-    while len(chosen) < SAMPLES and any(piles.values()):
-        chosen += [pile.pop(0) for pile in piles.values() if pile]
-    return chosen[:SAMPLES]
-
-
-def _outcome(record: dict[str, Any]) -> Outcome:
-    failure = None if record["failure"] is None else FailureKind(record["failure"])
-    return Verdict(record["score"], failure, record["answer"], record["rule"], detail="", seconds=0.0).outcome
-
-
-def _sample(record: dict[str, Any]) -> str:
-    verdict = str(_outcome(record))
-    if record["failure"] is not None:
-        verdict += f" ({record['failure'].replace('_', ' ')})"
-    elif record["score"] not in (0.0, 1.0):
-        verdict += f", score {record['score']:.3g}"
-    if record["answer"] is not None:
-        verdict += f", answer read by {record['rule']}: {record['answer']}"
-    if record["finish_reason"] != "stop":
-        verdict += f", ended by {record['finish_reason']}"
-    title = f"{record['uid']}, sample {record['sample']}: {verdict}"
-    return (
-        f"<article><strong>{escape(title)}</strong><div class=soft>prompt</div><pre>{escape(record['prompt'])}</pre>"
-        f"<div class=soft>response</div><pre>{escape(record['response'])}</pre></article>"
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m launch.report", description="Write report.html into the folder of a run."
-    )
+    parser = argparse.ArgumentParser(prog="python -m launch.report", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", type=Path, help="folder of the run, the one that holds metrics.jsonl")
-    folder = parser.parse_args(arguments).run
+    parser.add_argument("--serve", action="store_true", help="serve the report on this machine until Ctrl-C")
+    parser.add_argument("--port", type=int, default=8088, help="where to serve it; 0 takes a free one")
+    asked = parser.parse_args(arguments)
     try:
-        print(write_report(folder))
-    except RunFolderError as error:
+        if asked.serve:
+            from launch.serve import serve
+
+            serve(asked.run, asked.port)
+        else:
+            print(write_report(asked.run))
+    except (RunFolderError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from launch import stopping
-from launch.alarms import EntropyAlarms
+from launch.alarms import Alarms
 from launch.batch_file import remove_batches
 from launch.checkpoint_folder import CHECKPOINTS, clear_leftovers, steps_in
 from launch.checkpoints import Checkpoints
@@ -28,9 +28,10 @@ from launch.failures import FAILURES, sentence
 from launch.graph import Graph
 from launch.loggers import Loggers
 from launch.memory import job_bytes
-from launch.phases import Phases
+from launch.phases import Phases, idle_shares
 from launch.placement import cluster_nodes
 from launch.prepare import Prepared, sandbox_sentences, verifiers
+from launch.prompt_entropy import prompt_entropy
 from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
@@ -71,7 +72,7 @@ class Run:
             self._config_hash = self.folder.write_config(config)
             self._display = make_display(config.output.display, config.steps)
             self._loggers = Loggers(config, self._degraded)
-            self._alarms = EntropyAlarms(config.alarms, read_metrics(self.folder))
+            self._alarms = Alarms(config.alarms, read_metrics(self.folder))
             self._held = held.pop_all()
         self._checkpoints: Checkpoints | None = None
         self._patience = ExitStack()
@@ -113,7 +114,7 @@ class Run:
                 raise failure from error
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy on the evaluation sets, and on one machine the memory the job holds after them."""
+        """Accuracy and prompt entropy on the evaluation sets, and on one machine the memory the job then holds."""
         graph, config = self.graph, self._config
         with self.phases("evaluate"):
             row = evaluate(
@@ -125,6 +126,8 @@ class Run:
                 config.seed,
                 config.reward.max_failure_share,
             )
+            first = next(iter(read_metrics(self.folder)), {})
+            row |= prompt_entropy(graph.learner.score, self._prepared.evaluation, first)
             # The actors of a cluster are no children of this process, so there is nothing to add up.
             return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 
@@ -145,6 +148,7 @@ class Run:
         times = self.phases.row()
         row = {"step": step, "weight_version": step} | measured(row) | times
         if step:
+            row |= idle_shares(times)
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
         flags, begun = self._alarms.watch(row)
         row = self.folder.append_metrics(row | flags)

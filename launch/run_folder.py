@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import numbers
@@ -26,6 +27,7 @@ METRICS = "metrics.jsonl"
 ALARMS = "alarms.jsonl"
 ROLLOUTS = "rollouts"
 ROLLOUT = "step_"
+RESPONSES = "responses"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOGS = "logs"
@@ -133,9 +135,12 @@ class RunFolder:
         return (self.path / METRICS).stat().st_size
 
     def rewind(self, step: int) -> None:
-        """Drop metrics and rollouts of every step after `step`, so that a run taken up there does not hold a step
-        twice."""
+        """Drop metrics, alarms and rollouts of every step after `step`, so that a run taken up there does not hold a
+        step twice."""
         rows = read_metrics(self.path)
+        if alarms := read_alarms(self.path):
+            kept = "".join(json.dumps(alarm) + "\n" for alarm in alarms if alarm["step"] <= step)
+            _write_atomically(self.path / ALARMS, kept)
         _write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         self._last_step = None
         for file in (self.path / ROLLOUTS).glob(f"{ROLLOUT}*"):
@@ -163,14 +168,21 @@ class RunFolder:
 
         Raises ValueError for a record that lacks a column or has one too many.
         """
+        return self._write_parquet(self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet", records)
+
+    def write_responses(self, name: str, records: Iterable[Mapping[str, Any]]) -> Path:
+        """Likewise `responses/<name>.parquet`, of the evaluation set of that name."""
+        (self.path / RESPONSES).mkdir(exist_ok=True)
+        return self._write_parquet(self.path / RESPONSES / f"{name}.parquet", records)
+
+    def _write_parquet(self, path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
         records = list(records)
         names = set(ROLLOUT_SCHEMA.names)
         for record in records:
             if differing := names.symmetric_difference(record):
                 raise ValueError(f"a rollout record lacks, or should not have, {', '.join(sorted(differing))}")
         columns = [pa.array([record[field.name] for record in records], type=field.type) for field in ROLLOUT_SCHEMA]
-        path = self.path / ROLLOUTS / f"{ROLLOUT}{step:06d}.parquet"
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_name(f"{path.name}.tmp")
         table = pa.Table.from_arrays(columns, schema=ROLLOUT_SCHEMA)
         with self._writing():
             pyarrow.parquet.write_table(table, temporary, compression="zstd")
@@ -202,6 +214,13 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
         raise RunFolderError(f"{Path(path)} holds no {METRICS}, so it is not the folder of a run that has started")
     lines = file.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def read_alarms(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Step, kind and sentence of each alarm of the run in folder `path`, oldest first; a line cut off is left out."""
+    file = Path(path) / ALARMS
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def read_summary(path: str | os.PathLike) -> dict[str, Any]:
@@ -249,14 +268,16 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, dict
     The base is of step 0, the final the last one after it; None where not measured.
     """
     sets: dict[str, dict[str, dict[str, float | None]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if not (name.startswith("eval/") and name.endswith("/avg_at_k")):
-                continue
-            set_name = name.removeprefix("eval/").removesuffix("/avg_at_k")
-            figures = sets.setdefault(set_name, {"avg_at_k": {"k": None, "base": None, "final": None}})["avg_at_k"]
-            figures["k"] = row.get(f"eval/{set_name}/k")
-            figures["base" if row["step"] == 0 else "final"] = value
+    # Over names first: a long run has millions of figures, few of which are asked for.
+    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
+        if not (name.startswith("eval/") and name.endswith("/avg_at_k")):
+            continue
+        set_name = name.removeprefix("eval/").removesuffix("/avg_at_k")
+        figures = sets.setdefault(set_name, {"avg_at_k": {"k": None, "base": None, "final": None}})["avg_at_k"]
+        for row in rows:
+            if name in row:
+                figures["k"] = row.get(f"eval/{set_name}/k")
+                figures["base" if row["step"] == 0 else "final"] = row[name]
     return sets
 
 

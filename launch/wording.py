@@ -27,12 +27,10 @@ def verdict_words(counts: Row) -> str:
 
 def verdict_totals(rows: Iterable[Row]) -> dict[str, float]:
     """The verdict counts of all steps, added up by name."""
-    totals: dict[str, float] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name.removeprefix("reward/").split(".")[0] in OUTCOMES:
-                totals[name] = totals.get(name, 0) + value
-    return totals
+    rows = list(rows)
+    names = dict.fromkeys(itertools.chain.from_iterable(rows))
+    counts = [name for name in names if name.removeprefix("reward/").split(".")[0] in OUTCOMES]
+    return {name: sum(row[name] for row in rows if name in row) for name in counts}
 
 
 def time_share_words(row: Row) -> str:

@@ -160,6 +160,7 @@ def test_figures_about_samples():
         "response/length_p90": pytest.approx(2.7),
         "response/length_max": 3,
         "response/truncated_share": 0.25,
+        "response/aborted_share": 0.0,
         "tokens/generated": 7,
         "response/length_correct_mean": 1.0,
         "response/length_wrong_mean": 2.5,

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launch.config import compose
+from launch.metric_registry import unknown
 from launch.phases import TIME_METRICS
-from launch.run_folder import read_metrics
+from launch.run_folder import read_alarms, read_metrics
 from launch.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,18 @@ def test_the_phases_explain_the_time_of_a_step(trained):
     for row in rows:
         assert sum(row[name] for name in TIME_METRICS) == pytest.approx(row["time/step_s"], rel=0.01)
     assert sum(row["time/other_s"] for row in rows) < 0.05 * sum(row["time/step_s"] for row in rows)
+
+
+def test_every_metric_is_in_the_registry(trained):
+    assert unknown(name for row in read_metrics(trained) for name in row) == []
+
+
+def test_entropy_on_prompts_is_measured_against_the_start(trained):
+    rows = [row for row in read_metrics(trained) if "eval/heldout/prompt_entropy" in row]
+    assert [row["step"] for row in rows] == [0, STEPS]
+    first, last = (row["eval/heldout/prompt_entropy"] for row in rows)
+    assert [row["eval/heldout/prompt_entropy_ratio"] for row in rows] == [1.0, last / first]
+    assert 0 < last != first > 0
 
 
 def test_every_parameter_moved(trained):
@@ -144,7 +157,7 @@ def test_a_fall_of_entropy_is_said_once_and_is_in_the_metrics(trained):
     first = rows[0]["entropy/token_mean"]
     expected = [int(row["entropy/token_mean"] < 0.97 * first) for row in rows]
     assert [row["alarms/entropy_collapse"] for row in rows] == expected
-    alarms = [json.loads(line) for line in (trained / "alarms.jsonl").read_text().splitlines()]
+    alarms = [alarm for alarm in read_alarms(trained) if alarm["kind"] == "entropy_collapse"]
     begins = [step for step, pair in enumerate(zip([0, *expected], expected, strict=False), 1) if pair == (0, 1)]
     assert [alarm["step"] for alarm in alarms] == begins
     assert alarms[0]["sentence"].startswith(f"entropy fell from {first:.3g} to ")

@@ -1,10 +1,17 @@
 """The figures of an evaluation set by hand, with failed verdicts left out."""
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 
-from launch.evaluate import accuracy_row
+from launch import evaluate as module
+from launch.config import EvaluationConfig
+from launch.evaluate import accuracy_row, evaluate
+from launch.run_folder import RunFolder
 from launch.verdicts import NothingJudged
+from reward.policy import TooManyFailures
 from reward.types import FailureKind, Verdict
+from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
 
 def judged(answer: str | None, right: bool) -> Verdict:
@@ -47,3 +54,40 @@ def test_pass_at_every_power_of_two_and_at_k():
 def test_no_verdict_at_all_is_not_a_figure():
     with pytest.raises(NothingJudged, match="no response of the evaluation set has a verdict"):
         accuracy_row([[FAILED, FAILED]], seed=0)
+
+
+class Engines:
+    """Answers every prompt with its own number, once to its first token and once cut at two."""
+
+    def generate(self, prompts, count, sampling, seed, step):
+        return [[self._response(prompt, sample) for sample in range(count)] for prompt in prompts]
+
+    def _response(self, prompt, sample):
+        ids = np.arange(1 + sample, dtype=np.int32)
+        finish = FinishReason.LENGTH if sample else FinishReason.STOP
+        logprobs, spans = np.full(ids.size, -0.5, np.float32), (VersionSpan(0, 3),)
+        return Response(prompt.uid, sample, ids, logprobs, prompt.uid[-1], finish, spans, 0)
+
+
+def test_responses_of_a_set_are_kept_with_their_verdicts_even_where_they_are_refused(tmp_path, monkeypatch):
+    prompts = [Prompt(f"set/{i}", f"{i}?", np.array([1, 2], np.int32), "source", "v", "0", {}, str(i)) for i in (0, 1)]
+    verdicts = [RIGHT, WRONG, RIGHT, FAILED]
+    monkeypatch.setattr(module, "verify", lambda reward, prompts, groups: verdicts)
+    folder, config = RunFolder(tmp_path), EvaluationConfig(0, 2, 1.0, 1.0, 0)
+    row = evaluate(Engines(), None, {"set": prompts}, config, 2, 0, 1.0, folder.write_responses)
+    kept = pyarrow.parquet.read_table(tmp_path / "responses" / "set.parquet").to_pylist()
+    assert [(each["uid"], each["sample"], each["response"]) for each in kept] == [
+        ("set/0", 0, "0"),
+        ("set/0", 1, "0"),
+        ("set/1", 0, "1"),
+        ("set/1", 1, "1"),
+    ]
+    assert [each["score"] for each in kept] == [1.0, 0.0, 1.0, None]
+    assert kept[3]["failure"] == "timeout"
+    assert kept[1]["token_ids"] == [0, 1]
+    assert {each["weight_version"] for each in kept} == {3}
+    assert row["eval/set/truncated_share"] == 0.5
+    (tmp_path / "responses" / "set.parquet").unlink()
+    with pytest.raises(TooManyFailures):
+        evaluate(Engines(), None, {"set": prompts}, config, 2, 0, 0.1, folder.write_responses)
+    assert (tmp_path / "responses" / "set.parquet").is_file()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.phases import PHASES, Phases
+from launch.phases import PHASES, Phases, idle_shares
 
 
 class Clock:
@@ -86,3 +86,15 @@ def test_a_step_cannot_end_inside_a_phase():
 def test_an_unknown_phase_is_refused_by_name():
     with pytest.raises(ValueError, match="'rollout'; the phases are generate, verify"), Phases(Clock())("rollout"):
         pass
+
+
+def test_who_had_nothing_to_do_for_how_long():
+    clock = Clock()
+    phases = Phases(clock)
+    for phase, seconds in (("generate", 4.0), ("verify", 1.0), ("old_logprobs", 0.5), ("update", 1.5), ("sync", 0.5)):
+        with phases(phase):
+            clock.now += seconds
+    clock.now += 0.5
+    # Of 8 s the engines generate for 4 and take weights for 0.5, the learner scores, updates and sends for 2.5.
+    assert idle_shares(phases.row()) == {"speed/engines_idle_share": 3.5 / 8, "speed/learner_idle_share": 5.5 / 8}
+    assert idle_shares(phases.row()) == {}

@@ -1,14 +1,20 @@
 """The report: one page that needs nothing else, from whatever a run has left."""
 
+import itertools
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
+import hydra
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
-from launch import report
-from launch.charts import charts
+from launch import page, report
+from launch.charts import PALETTE, charts, thinned
+from launch.config import CONF, HYDRA_VERSION
 from launch.run_folder import RunFolder, summarize
+from tests.composed import compose
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 BASE = {"step": 0, "eval/heldout/avg_at_k": 0.3125, "eval/heldout/k": 8, "time/evaluate_s": 2.0, "time/step_s": 2.0}
@@ -27,6 +33,7 @@ STEP = {
     "response/length_max": 64,
     "response/truncated_share": 0.25,
     "entropy/correct_mean": 0.5,
+    "eval/heldout/prompt_entropy_ratio": 0.5,
     "dynamics/entropy_change_observed": -0.001,
     "covariance/mean": 0.002,
     "diversity/ngram": 0.25,
@@ -51,6 +58,7 @@ TITLES = [
     "Accuracy",
     "Token entropy",
     "Entropy by outcome",
+    "Entropy on the prompts of the evaluation sets",
     "Change of entropy by an update",
     "Covariance of log-probability and advantage",
     "Diversity of the responses to a prompt",
@@ -65,6 +73,7 @@ TITLES = [
     "KL to the old policy",
     "Engine against learner",
     "Time by phase",
+    "Entropy against accuracy",
 ]
 ATTACK = "<script>alert('x')</script>"
 
@@ -165,7 +174,7 @@ def test_drawings_take_the_colour_of_the_page(folder):
     svg = charts([BASE, STEP])[0].svg
     assert "currentColor" in svg
     assert "#000000" not in svg
-    assert "prefers-color-scheme: dark" in report.STYLE
+    assert "prefers-color-scheme: dark" in page.STYLE
 
 
 def test_axes_name_their_units():
@@ -234,13 +243,122 @@ def test_a_run_with_nothing_but_the_base_evaluation_draws_what_there_is(folder):
     fill(folder, BASE)
     page = page_of(folder)
     assert [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"] == ["Accuracy", "Time by phase"]
-    assert page.text.count("nothing to draw in this run") == len(TITLES) - 2
+    undrawn = [
+        *(title for title in TITLES if title not in ("Accuracy", "Time by phase")),
+        "Confidence against accuracy",
+    ]
+    assert f"Nothing to draw in this run: {', '.join(undrawn)}." in page.text
     assert "0.312 → not measured" in page.text
 
 
 def test_an_empty_metrics_file_has_a_page(folder):
     (folder.path / "metrics.jsonl").touch()
     assert "it has recorded no step" in page_of(folder).text
+
+
+LINEAR_TO_LMS = {
+    # Machado, Oliveira and Fernandes 2009, severity 1: what linear RGB looks like to each kind of colour blindness.
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB of "#rrggbb"."""
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    x, y, z = (value ** (1 / 3) for value in TO_XYZ @ rgb.clip(1e-3, 1) / [0.95047, 1, 1.08883])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", LINEAR_TO_LMS)
+def test_colours_are_apart_for_every_kind_of_sight(sight):
+    seen = [lab(np.array(LINEAR_TO_LMS[sight]) @ linear(colour)) for colour in PALETTE]
+    closest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
+    # 2.3 is just noticeable side by side.
+    assert closest > 20
+
+
+@pytest.mark.parametrize("background", re.findall(r"--card: (#\w{6})", page.STYLE))
+def test_colours_stand_out_from_the_page_as_wcag_asks_of_graphics(background):
+    def luminance(colour: str) -> float:
+        return float(TO_XYZ[1] @ linear(colour))
+
+    for colour in PALETTE:
+        high, low = sorted((luminance(colour), luminance(background)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 2.9, colour
+
+
+def test_a_thinned_line_keeps_every_spike_and_its_ends():
+    points = [(x, float(x % 3)) for x in range(10_000)]
+    points[5_000], points[7_777] = (5_000, 99.0), (7_777, -99.0)
+    kept = thinned(points)
+    assert 500 < len(kept) <= 604
+    assert {points[0], points[5_000], points[7_777], points[-1]} <= set(kept)
+    assert kept == sorted(kept)
+    assert thinned(points[:600]) == points[:600]
+
+
+def law_rows(steps: int = 48) -> list[dict[str, float]]:
+    """On R = -0.2 e^H + 0.9."""
+    entropies = 0.05 + 0.9 * np.exp(-np.arange(steps) / 10)
+    return [
+        {"step": step, "entropy/token_mean": h, "reward/accuracy": 0.9 - 0.2 * float(np.exp(h))}
+        for step, h in enumerate(entropies.tolist(), 1)
+    ]
+
+
+def test_the_law_is_told_with_its_forecast_and_the_course_of_the_run(folder):
+    fill(folder, *law_rows())
+    text = page_of(folder).text
+    assert "R = -a e^H + b on 48 steps: a = 0.200, b = 0.900; at H = 0 accuracy would be 0.700" in text
+    # 15 % of 48 steps are 8; points on the law are forecast without error.
+    assert "Forecast from the first 8 steps of the 40 after: RMSE 0.0000; at the last step it says 0.688" in text
+    assert "The first third of the steps brought" in text
+    assert "reward/accuracy-1.0048" in text
+
+
+def test_alarms_stand_in_the_report(folder):
+    fill(folder, STEP)
+    for step in range(1, 15):
+        folder.append_alarm({"step": step, "kind": "truncation", "sentence": f"too long <{step}>"})
+    text = page_of(folder).text
+    assert "Step 12: too long <12>." in text
+    assert "2 more in alarms.jsonl." in text
+    assert "Step 13" not in text
+
+
+def test_the_time_of_the_phases_and_their_shares():
+    rows = [{"time/generate_s": 3.0, "time/update_s": 1.0}, {"time/generate_s": 3.0, "time/other_s": 1.0}]
+    assert report.time_table(rows) == [
+        ["phase", "time", "share"],
+        ["generate", "6.0 s", "75%"],
+        ["update", "1.0 s", "12%"],
+        ["other", "1.0 s", "12%"],
+    ]
+    assert report.time_table([]) == [["phase", "time", "share"]]
+
+
+def test_settings_other_than_the_defaults():
+    config = asdict(compose(["clip=higher", "seed=3", "output.folder=somewhere"]))
+    found = {name: (here, default) for name, here, default in report.settings_apart(config)}
+    assert found == {"seed": (3, 0), "clip.high": (0.28, 0.2)}
+
+
+def test_a_report_is_written_from_within_hydra_too():
+    config = asdict(compose(["seed=3"]))
+    with hydra.initialize_config_dir(str(CONF), version_base=HYDRA_VERSION, job_name="entrain"):
+        loader = GlobalHydra.instance().config_loader()
+        report._defaults.cache_clear()
+        assert [name for name, *_ in report.settings_apart(config)] == ["seed"]
+        assert GlobalHydra.instance().config_loader() is loader
+    assert not GlobalHydra.instance().is_initialized()
 
 
 def test_a_logarithmic_scale_leaves_out_zeros_rather_than_drawing_them_at_its_foot():

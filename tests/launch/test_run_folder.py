@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from launch.run_folder import RunFolder, RunFolderError, config_hash, read_metrics, summarize, versions
+from launch.run_folder import RunFolder, RunFolderError, config_hash, read_alarms, read_metrics, summarize, versions
 
 ROOT = Path(__file__).parents[2]
 RECORD = {
@@ -97,10 +97,13 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_a_resumed_run_goes_on_behind_
     for step in (2, 3):
         folder.write_rollouts(step, [RECORD])
     (folder.path / "rollouts" / "step_000004.tmp").touch()
+    for step in (1, 2, 3):
+        folder.append_alarm({"step": step, "kind": "truncation", "sentence": "x"})
 
     resumed = RunFolder(folder.path)
     resumed.rewind(2)
     assert [path.name for path in (folder.path / "rollouts").iterdir()] == ["step_000002.parquet"]
+    assert [alarm["step"] for alarm in read_alarms(folder.path)] == [1, 2]
     resumed.append_metrics({"step": 3, "policy/loss": 0.5})
     assert read_metrics(folder) == [{"step": 0}, {"step": 1}, {"step": 2}, {"step": 3, "policy/loss": 0.5}]
 
