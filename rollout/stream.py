@@ -47,12 +47,14 @@ class Kept:
 class Batch:
     """The groups of one step in order of admission, and what became of others since the batch before.
 
+    version       of the learner's weights
     groups        as many as `prompts_per_step`
     admitted      groups
     dropped       groups by the reason of the filter
     stale_tokens  of each group that was too old to be trained on
     """
 
+    version: int
     groups: list[Kept]
     admitted: int
     dropped: Mapping[str, int]
@@ -68,7 +70,7 @@ class GroupStream:
 
     in_order     batches are the kept groups in order of admission, whichever ends first, and the groups of the next
                  batch are admitted once one has been taken: what is drawn does not depend on timings
-    drop_stale   a group with a token more than max_staleness versions old is drawn anew, with the weights there are then
+    drop_stale   a group with a token more than max_staleness versions old is drawn anew, by the weights of then
     max_rounds   the filter may drop (max_rounds - 1) x prompts_per_step groups for one batch
     hand_out     uids of the next round of prompts; none where there are no more
     """
@@ -136,6 +138,11 @@ class GroupStream:
                 "the policy solves sometimes, raise max_rounds, or switch the filter off"
             )
 
+    def is_ready(self, version: int) -> bool:
+        """Whether `take` has a batch, or PromptsExhausted to raise."""
+        self._look_for_stale(version)
+        return len(self._ready()) >= self._per_step or self._is_over()
+
     def take(self, version: int) -> Batch | None:
         """The next batch for the learner at weight `version`, None as long as there are too few groups.
 
@@ -144,17 +151,21 @@ class GroupStream:
         self._look_for_stale(version)
         ready = self._ready()
         if len(ready) < self._per_step:
-            if self._exhausted and not (self._under_way or self._waiting or self._again):
+            if self._is_over():
                 raise PromptsExhausted(
                     f"there are no more prompts, and the {len(self._kept)} groups that were kept are fewer than "
                     f"rollout.prompts_per_step = {self._per_step}"
                 )
             return None
         groups = [self._kept.pop(number) for number in ready[: self._per_step]]
-        batch = Batch(groups, self._admitted, dict(self._dropped), self._stale_tokens)
+        batch = Batch(version, groups, self._admitted, dict(self._dropped), self._stale_tokens)
         self._taken += 1
         self._start_batch()
         return batch
+
+    def begin_after(self, batches: int) -> None:
+        """Go on after so many batches as if none of them had left anything."""
+        self._next, self._round, self._taken = batches * self._per_step, batches, batches
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values; what is under way is to be drawn once more, and payloads are the caller's to save."""
@@ -186,11 +197,10 @@ class GroupStream:
         self._start_batch()
         self._admitted = state["admitted"]
         self._dropped.update(state["dropped"])
-        self._stale_tokens = list(state["stale_tokens"])
+        self._stale_tokens.extend(state["stale_tokens"])
 
     def _start_batch(self) -> None:
-        self._admitted, self._dropped = 0, Counter[str]()
-        self._stale_tokens: list[int] = []
+        self._admitted, self._dropped, self._stale_tokens = 0, Counter[str](), list[int]()
 
     def _room(self, version: int) -> int:
         batches = min(self._max_staleness + version + 1, self._batches)
@@ -220,6 +230,9 @@ class GroupStream:
             if version - group.oldest > self._max_staleness:
                 self._stale_tokens.append(group.tokens)
                 self._again.append(self._kept.pop(number).issue)
+
+    def _is_over(self) -> bool:
+        return self._exhausted and not (self._under_way or self._waiting or self._again)
 
     def _ready(self) -> list[int]:
         """Numbers of the groups that a batch may have, in order."""

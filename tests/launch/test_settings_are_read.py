@@ -21,6 +21,7 @@ NOT_READERS = (
     "validate_entropy.py",
     "validate_method.py",
     "validate_reward.py",
+    "validate_rollout.py",
     "misspelt.py",
 )
 # Read by other settings, as ${...} in conf/.

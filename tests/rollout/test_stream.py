@@ -44,9 +44,7 @@ def test_synchronously_a_step_is_a_round_in_its_order():
     made = stream()
     for step in (1, 2, 3):
         issues = made.admit(step - 1)
-        assert [(i.number, i.uid, i.round) for i in issues] == [
-            (n, str(n), step) for n in (2 * step - 2, 2 * step - 1)
-        ]
+        assert [(i.number, i.uid, i.round) for i in issues] == [(n, str(n), step) for n in (2 * step - 2, 2 * step - 1)]
         assert made.admit(step - 1) == []
         keep(made, issues[1].number, step - 1)
         assert made.take(step - 1) is None
