@@ -35,5 +35,6 @@ def rollout_records(
             "rule": verdict.rule,
             "reward": None if sample.reward is None else sample.reward.total,
             "advantage": None if start is None else float(trainable.advantages[index]),
+            "first_weight_version": response.versions[0].version,
             "weight_version": response.versions[-1].version,
         }

@@ -39,6 +39,7 @@ from launch.stopping import RunStopped
 from launch.time_left import TimeLeft, process_start
 from launch.updates import Updates, measured
 from launch.validate import implied, sentences
+from launch.validate_rollout import rollout_advice
 from learner.group import Updated
 from learner.types import TokenBatch
 from rollout.config import SYNCHRONOUS
@@ -230,7 +231,7 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
-        lines = [*sentences(implied(config)), prepared.sentence(), *decided]
+        lines = [*sentences(implied(config)), *rollout_advice(config), prepared.sentence(), *decided]
         self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
