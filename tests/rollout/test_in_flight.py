@@ -42,7 +42,7 @@ def drawn(request, ray_session) -> tuple[bool, list[np.ndarray], dict[int, Respo
         before = ray.get(actor.progress.remote(), timeout=30)
         ray.get(actor.submit.remote(requests, SAMPLING), timeout=30)
         deadline = time.monotonic() + 60
-        while ray.get(actor.progress.remote(), timeout=30) < before + 20:
+        while ray.get(actor.progress.remote(), timeout=30) < before + 60:
             assert time.monotonic() < deadline
         weights = perturbed()
         send(actor, weights, version=1)
