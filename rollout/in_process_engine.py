@@ -98,13 +98,15 @@ class InProcessEngine:
     def finish_weight_update(self, version, timeout_s):
         def finish():
             self._engine.collective_rpc("finish_weight_update")
-            for work in self._running.values():
-                self._mark(work, version)
-            # Kept keys and values are of older weights; what is new looks for others, which its salt sees to.
-            kept = bool(self._running) and not self._recompute_kv
-            if not kept and not self._engine.reset_prefix_cache(reset_running_requests=bool(self._running)):
-                raise EngineFailed("vLLM kept its prefix cache although no request runs")
             self._version = version
+            begun = {key: work for key, work in self._running.items() if self._drawn(work)}
+            # A prompt that waits would else find keys and values of the weights it was asked for under.
+            self._begin_anew({key: work for key, work in self._running.items() if key not in begun})
+            for work in begun.values():
+                if work.spans[-1].version != version:
+                    work.spans.append(VersionSpan(self._drawn(work), version))
+            if self._recompute_kv or not begun:
+                self._reset_cache()
             self._frozen = False
 
         self._call(self._permitted(finish), timeout_s)
@@ -124,15 +126,33 @@ class InProcessEngine:
         self._thread.join(timeout=30)
         self._engine.engine_core.shutdown()
 
-    def _mark(self, work: _Work, version: int) -> None:
-        """The next token of a running request is of `version`."""
+    def _drawn(self, work: _Work) -> int:
+        """How many tokens a running request has."""
         detokenizer = self._engine.output_processor.request_states[work.known].detokenizer
         assert detokenizer is not None
-        drawn = detokenizer.num_output_tokens()
-        if work.spans[-1].start == drawn:
-            work.spans.pop()
-        if not work.spans or work.spans[-1].version != version:
-            work.spans.append(VersionSpan(drawn, version))
+        return detokenizer.num_output_tokens()
+
+    def _begin_anew(self, waiting: dict[str, _Work]) -> None:
+        self._engine.abort_request(list(waiting))
+        for key, work in waiting.items():
+            del self._running[key]
+            self._add(key, work)
+
+    def _add(self, key: str, work: _Work) -> None:
+        try:
+            prompt = tokens_prompt(work.token_ids, self._version)
+            work.known = self._engine.add_request(key, prompt, work.params)
+        except VLLMClientError as error:
+            # vLLM refuses a request it cannot serve (a prompt past the context); the others go on.
+            work.end.set_exception(error)
+        else:
+            work.spans = [VersionSpan(0, self._version)]
+            self._running[key] = work
+
+    def _reset_cache(self) -> None:
+        """Forget keys and values; requests that run go back into the queue, and theirs are computed anew."""
+        if not self._engine.reset_prefix_cache(reset_running_requests=bool(self._running)):
+            raise EngineFailed("vLLM kept its prefix cache although no request runs")
 
     def _rpc(self, method: str, kwargs: dict[str, Any], timeout_s: float) -> None:
         self._call(self._permitted(lambda: self._engine.collective_rpc(method, kwargs=kwargs)), timeout_s)
@@ -169,15 +189,7 @@ class InProcessEngine:
 
         def add():
             for number, one in enumerate(work, first):
-                try:
-                    prompt = tokens_prompt(one.token_ids, self._version)
-                    one.known = self._engine.add_request(str(number), prompt, one.params)
-                except VLLMClientError as error:
-                    # vLLM refuses a request it cannot serve (a prompt past the context); the others go on.
-                    one.end.set_exception(error)
-                else:
-                    one.spans.append(VersionSpan(0, self._version))
-                    self._running[str(number)] = one
+                self._add(str(number), one)
 
         self._enqueue(add)
 
