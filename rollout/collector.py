@@ -259,7 +259,7 @@ class Collector:
 
     def _feed(self) -> None:
         """Deal what is admitted over the engines, in the order of a hash of (uid, sample); who has least gets first."""
-        if not self._open or self._changing or self._closing or self._failure:
+        if not self._open or self._closing or self._failure:
             return
         issues = self._stream.admit(self._version)
         if not issues:

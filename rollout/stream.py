@@ -68,8 +68,8 @@ class GroupStream:
     (Fu et al. 2025, arXiv 2505.24298, eq. 3), and never more than `batches` need. A dropped group gives its place to
     another.
 
-    in_order     batches are the kept groups in order of admission, whichever ends first, and the groups of the next
-                 batch are admitted once one has been taken: what is drawn does not depend on timings
+    in_order     the groups of a batch are admitted once the batch before has been taken, so that batches are in order of
+                 admission, whichever ends first: what is trained on does not depend on timings
     drop_stale   a group with a token more than max_staleness versions old is drawn anew, by the weights of then
     max_rounds   the filter may drop (max_rounds - 1) x prompts_per_step groups for one batch
     hand_out     uids of the next round of prompts; none where there are no more
@@ -141,7 +141,7 @@ class GroupStream:
     def is_ready(self, version: int) -> bool:
         """Whether `take` has a batch, or PromptsExhausted to raise."""
         self._look_for_stale(version)
-        return len(self._ready()) >= self._per_step or self._is_over()
+        return len(self._kept) >= self._per_step or self._is_over()
 
     def take(self, version: int) -> Batch | None:
         """The next batch for the learner at weight `version`, None as long as there are too few groups.
@@ -149,15 +149,14 @@ class GroupStream:
         Raises PromptsExhausted where there never will be enough.
         """
         self._look_for_stale(version)
-        ready = self._ready()
-        if len(ready) < self._per_step:
+        if len(self._kept) < self._per_step:
             if self._is_over():
                 raise PromptsExhausted(
                     f"there are no more prompts, and the {len(self._kept)} groups that were kept are fewer than "
                     f"rollout.prompts_per_step = {self._per_step}"
                 )
             return None
-        groups = [self._kept.pop(number) for number in ready[: self._per_step]]
+        groups = [self._kept.pop(number) for number in sorted(self._kept)[: self._per_step]]
         batch = Batch(version, groups, self._admitted, dict(self._dropped), self._stale_tokens)
         self._taken += 1
         self._start_batch()
@@ -233,12 +232,3 @@ class GroupStream:
 
     def _is_over(self) -> bool:
         return self._exhausted and not (self._under_way or self._waiting or self._again)
-
-    def _ready(self) -> list[int]:
-        """Numbers of the groups that a batch may have, in order."""
-        numbers = sorted(self._kept)
-        if not self._in_order:
-            return numbers
-        missing = [*self._under_way, *(issue.number for issue in self._again)]
-        first = min(missing, default=None)
-        return [number for number in numbers if first is None or number < first]
