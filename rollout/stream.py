@@ -68,8 +68,8 @@ class GroupStream:
     (Fu et al. 2025, arXiv 2505.24298, eq. 3), and never more than `batches` need. A dropped group gives its place to
     another.
 
-    in_order     the groups of a batch are admitted once the batch before has been taken, so that batches are in order of
-                 admission, whichever ends first: what is trained on does not depend on timings
+    in_order     the groups of a batch are admitted once the batch before has been taken, so that batches are in order
+                 of admission, whichever ends first: what is trained on does not depend on timings
     drop_stale   a group with a token more than max_staleness versions old is drawn anew, by the weights of then
     max_rounds   the filter may drop (max_rounds - 1) x prompts_per_step groups for one batch
     hand_out     uids of the next round of prompts; none where there are no more
