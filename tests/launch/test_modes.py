@@ -14,6 +14,9 @@ from launch.train import train
 SMALL = (
     "output.display=lines",
     "rollout.engines=2",
+    # Other tests may keep the machine busy meanwhile.
+    "rollout.start_timeout_s=600",
+    "learner.start_timeout_s=600",
     "rollout.prompts_per_step=8",
     "rollout.samples_per_prompt=4",
     "off_policy=updates2",
