@@ -56,10 +56,11 @@ class Trainable:
     penalty: float | None
 
 
-def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBatch:
+def build_batch(samples: Sequence[Sample], train_on_truncated: bool, oldest: int | None) -> TokenBatch:
     """One flat batch of every sample that has a score, without advantages.
 
-    Unless `train_on_truncated`, the mask leaves out responses that were cut at their longest. Raises `NothingToTrain`.
+    The mask leaves out tokens that older weights than those of version `oldest` drew, None for none, and, unless
+    `train_on_truncated`, responses that were cut at their longest. Raises `NothingToTrain`.
     """
     chosen = [samples[i] for i in _kept(samples)]
     if not chosen:
@@ -70,6 +71,8 @@ def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBat
     response_lengths = np.array([len(s.response.token_ids) for s in chosen], np.int32)
     prompt_lengths = np.array([len(s.prompt.token_ids) for s in chosen], np.int32)
     takes_part = [train_on_truncated or not _truncated(s) for s in chosen]
+    mask = np.repeat(takes_part, response_lengths)
+    versions = _joined([_versions(s.response) for s in chosen], np.int32)
     return TokenBatch(
         tokens=_joined([part for s in chosen for part in (s.prompt.token_ids, s.response.token_ids)], np.int32),
         lengths=prompt_lengths + response_lengths,
@@ -77,8 +80,8 @@ def build_batch(samples: Sequence[Sample], train_on_truncated: bool) -> TokenBat
         groups=np.array([s.group for s in chosen], np.int32),
         sample_keys=np.array([sample_key(s.prompt.uid, s.response.sample) for s in chosen], np.uint64),
         behaviour_logprobs=_joined([s.response.logprobs for s in chosen], np.float32),
-        mask=np.repeat(takes_part, response_lengths),
-        versions=_joined([_versions(s.response) for s in chosen], np.int32),
+        mask=mask if oldest is None else mask & (versions >= oldest),
+        versions=versions,
         advantages=None,
         old_logprobs=None,
         old_entropies=None,

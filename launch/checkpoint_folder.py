@@ -3,6 +3,7 @@
     step_000010/
       weights-00001.safetensors   fp32 weights of trained parameters, by name; exp_avg, exp_avg_sq ... alike
       random.safetensors          states of the ranks' generators, "<rank>.<device>"
+      rollouts.safetensors        where responses wait for their batch: their tokens and log-probabilities
       state.json                  everything else
       deepspeed/                  instead of weights and moments with checkpoint.form = deepspeed: what it writes
       huggingface/                where asked for: the model as transformers and vLLM load it
@@ -27,9 +28,9 @@ from learner.group import LearnerGroup
 from learner.snapshots import Header, Wholes
 
 CHECKPOINTS = "checkpoints"
-MANIFEST, STATE, RANDOM = "manifest.json", "state.json", "random.safetensors"
+MANIFEST, STATE, RANDOM, ROLLOUTS = "manifest.json", "state.json", "random.safetensors", "rollouts.safetensors"
 HUGGINGFACE, NATIVE = "huggingface", "deepspeed"
-FORMAT, VERSION = "entrain checkpoint", 1
+FORMAT, VERSION = "entrain checkpoint", 2
 PREFIX, PARTIAL, DAMAGED = "step_", ".partial", ".damaged"
 
 
@@ -76,6 +77,10 @@ class Checkpoint:
         """States of generators uint8 [bytes], by "<rank>.<device>"."""
         return safetensors.numpy.load_file(self.path / RANDOM)
 
+    def rollouts(self) -> dict[str, np.ndarray]:
+        """Tokens of the responses that waited for their batch, by name; nothing where none did."""
+        return safetensors.numpy.load_file(self.path / ROLLOUTS) if ROLLOUTS in self.files else {}
+
     def buckets(self) -> Iterator[Wholes]:
         """Weights and moments; one bucket is in memory at a time."""
         kinds = ["weights", *self.state["optimizer"]["moments"]]
@@ -100,6 +105,7 @@ def write(
     step: int,
     state: Mapping[str, Any],
     random: Mapping[str, np.ndarray],
+    rollouts: Mapping[str, np.ndarray],
     buckets: Iterable[Wholes],
     is_abandoned: Callable[[], bool],
 ) -> Path:
@@ -126,6 +132,8 @@ def write(
         for kind, arrays in bucket.items():
             put(_shard(kind, count), safetensors.numpy.save(dict(arrays), metadata={"format": "np"}))
     put(RANDOM, safetensors.numpy.save(dict(random)))
+    if rollouts:
+        put(ROLLOUTS, safetensors.numpy.save(dict(rollouts)))
     put(STATE, _json({**state, "optimizer": {**state["optimizer"], "buckets": count}}))
     put(MANIFEST, _json({"format": FORMAT, "version": VERSION, "step": step, "files": dict(entries)}))
     for folder in (*(path for path in partial.rglob("*") if path.is_dir()), partial):

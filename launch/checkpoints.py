@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from launch.checkpoint_folder import (
     CHECKPOINTS,
     HUGGINGFACE,
@@ -65,8 +67,11 @@ class Checkpoints:
         self.saved_step = max(steps_in(self._folder), default=None)
         self.longest_s = 0.0
 
-    def begin(self, step: int, state: Mapping[str, Any], value: float | None) -> None:
-        """Copy what the learner holds, and begin to write it together with `state`; `value` is that of the metric.
+    def begin(
+        self, step: int, state: Mapping[str, Any], rollouts: Mapping[str, np.ndarray], value: float | None
+    ) -> None:
+        """Copy what the learner holds, and begin to write it together with `state` and the tokens of responses that
+        wait for their batch, `rollouts`; `value` is that of the metric.
 
         Waits for the write before, where there is one. A write that fails is reported when it is looked after next.
         """
@@ -87,7 +92,10 @@ class Checkpoints:
         self._write = attempt
         # A daemon, so that a disk which never answers does not keep the process alive.
         threading.Thread(
-            target=self._run, args=(attempt, partial, dict(state), snapshot), name="checkpoint", daemon=True
+            target=self._run,
+            args=(attempt, partial, dict(state), dict(rollouts), snapshot),
+            name="checkpoint",
+            daemon=True,
         ).start()
 
     def look_after(self) -> None:
@@ -113,13 +121,20 @@ class Checkpoints:
     def _left_s(self, attempt: _Write) -> float:
         return attempt.began + self._config.write_deadline_s - time.monotonic()
 
-    def _run(self, attempt: _Write, partial: Path, state: dict[str, Any], snapshot: Snapshot) -> None:
+    def _run(
+        self,
+        attempt: _Write,
+        partial: Path,
+        state: dict[str, Any],
+        rollouts: dict[str, np.ndarray],
+        snapshot: Snapshot,
+    ) -> None:
         try:
             header = snapshot.header
             state["controls"] = header.controls
             state["optimizer"] = {"steps": header.steps, "moments": header.moments}
             state["shapes"] = {name: list(shape) for name, shape in header.shapes.items()}
-            write(partial, attempt.step, state, snapshot.random, snapshot.wholes(), attempt.abandoned.is_set)
+            write(partial, attempt.step, state, snapshot.random, rollouts, snapshot.wholes(), attempt.abandoned.is_set)
             self.saved_step = attempt.step
             self.longest_s = max(self.longest_s, time.monotonic() - attempt.began)
             # Only now: until the new one is whole, the old ones are all there is.

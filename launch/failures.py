@@ -14,7 +14,7 @@ from learner.reference import ReferenceFailed
 from learner.staleness import TooStale
 from reward.policy import TooManyFailures
 from reward.verifiers import VerifierImportError
-from rollout.failures import EngineFailed, RolloutFailed
+from rollout.failures import EngineFailed, NoProgress, NoSignal, PromptsExhausted, RolloutFailed
 
 # What an actor raised arrives as RayTaskError, what happened to an actor or an object as another RayError.
 FAILURES = (
@@ -23,8 +23,11 @@ FAILURES = (
     EngineFailed,
     FloatingPointError,
     LearnerFailed,
+    NoProgress,
+    NoSignal,
     NothingJudged,
     NothingToTrain,
+    PromptsExhausted,
     ReferenceFailed,
     RewardsNotBinary,
     RolloutFailed,

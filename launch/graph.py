@@ -63,7 +63,7 @@ class Graph:
         # One after the other only on paper: constructors are light, the loading in `start` runs at the same time.
         self.reward = RewardPool(config.reward, verifiers, partial(log_reward_worker, here(), str(logs)))
         self.rollout = RolloutPool(config.rollout, shares.device, shares.engine_threads, places[ENGINES])
-        self.rollout.attend(self._engines_lost, self._refresh)
+        self.rollout.attend(self._engines_lost, self._refresh, self._connect)
         self.learner = make_learner(config, shares, places[RANKS])
         self.reference: ReferenceGroup | None = None
         if config.reference.place != "none":

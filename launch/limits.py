@@ -5,6 +5,7 @@ from typing import Any
 
 from launch.config import RunConfig
 from reward.sandbox import Isolation
+from rollout.config import ASYNCHRONOUS, DROP, KEEP, MASK, ONE_STEP_OFF, SYNCHRONOUS
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
@@ -32,6 +33,8 @@ CHOICES = {
     "reward.instructions.score": ("all", "share"),
     "reward.sandbox.minimum": tuple(level.name.lower() for level in Isolation),
     "reward.code.scoring": ("all", "share"),
+    "rollout.mode": (SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS),
+    "rollout.stale": (DROP, MASK, KEEP),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -67,6 +70,7 @@ AT_LEAST_ONE = (
     "reward.sandbox.file_mb",
     "reward.sandbox.output_kb",
     "rollout.engines",
+    "rollout.filter.max_rounds",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",
     "rollout.max_new_tokens",
@@ -98,6 +102,7 @@ NOT_NEGATIVE = (
     "reward.max_failure_share",
     "reward.terms.truncation_penalty",
     "reward.code.tolerance",
+    "rollout.filter.max_failures",
     "rollout.restarts",
     "rollout.top_k",
     "rollout.min_p",

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = ("generate", "verify", "reference", "advantages", "old_logprobs", "update", "sync", "evaluate", "save")
-# What the engines are busy in, and what the learner's ranks are; a transfer of weights takes both.
-OF_ENGINES = ("generate", "sync", "evaluate")
+# What the learner's ranks are busy in.
 OF_LEARNER = ("old_logprobs", "update", "sync")
 TIME_METRICS = tuple(f"time/{phase}_s" for phase in (*PHASES, "other"))
 
@@ -55,16 +54,12 @@ class Phases:
         return row
 
 
-def idle_shares(row: Mapping[str, float]) -> dict[str, float]:
-    """Share of a step in which the engines, and the ranks of the learner, had nothing to do; from a row of `Phases`.
+def learner_idle_share(row: Mapping[str, float]) -> dict[str, float]:
+    """Share of a step in which the ranks of the learner had nothing to do; from a row of `Phases`.
 
     What a rank waits for within a phase, others that have more tokens, is not in it. Nothing of a step without length.
     """
-    step_s = row["time/step_s"]
-    if not step_s:
+    if not row["time/step_s"]:
         return {}
-    busy = {"engines": OF_ENGINES, "learner": OF_LEARNER}
-    return {
-        f"speed/{who}_idle_share": 1 - sum(row[f"time/{phase}_s"] for phase in phases) / step_s
-        for who, phases in busy.items()
-    }
+    busy_s = sum(row[f"time/{phase}_s"] for phase in OF_LEARNER)
+    return {"speed/learner_idle_share": 1 - busy_s / row["time/step_s"]}

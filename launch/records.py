@@ -53,5 +53,6 @@ def _record(prompt: Prompt, response: Response, verdict: Verdict) -> dict[str, A
         "failure": verdict.failure,
         "answer": verdict.answer,
         "rule": verdict.rule,
+        "first_weight_version": response.versions[0].version,
         "weight_version": response.versions[-1].version,
     }

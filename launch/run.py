@@ -28,19 +28,22 @@ from launch.failures import FAILURES, sentence
 from launch.graph import Graph
 from launch.loggers import Loggers
 from launch.memory import job_bytes
-from launch.phases import Phases, idle_shares
+from launch.phases import Phases, learner_idle_share
 from launch.placement import cluster_nodes
 from launch.prepare import Prepared, sandbox_sentences, verifiers
 from launch.prompt_entropy import prompt_entropy
 from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
+from launch.rollouts import Rollout, Rollouts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
 from launch.stopping import RunStopped
 from launch.time_left import TimeLeft, process_start
 from launch.updates import Updates, measured
 from launch.validate import implied, sentences
+from launch.validate_rollout import rollout_advice
 from learner.group import Updated
 from learner.types import TokenBatch
+from rollout.config import SYNCHRONOUS
 
 # Exit status of a run whose time is up: EX_TEMPFAIL of sysexits.h, to be started again.
 TIME_IS_UP = 75
@@ -65,6 +68,7 @@ class Run:
             self.folder = _folder(config)
             held.enter_context(_held(self.folder))
             self._taken_up = resumption(config)
+            self._same_prompts = True
             state = self._take_up(self._taken_up) if self._taken_up else {}
             self.first_step = state.get("step", 0) + 1
             self._started = state.get("started") or datetime.now(UTC).isoformat(timespec="seconds")
@@ -131,6 +135,17 @@ class Run:
             # The actors of a cluster are no children of this process, so there is nothing to add up.
             return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 
+    def rollout(self) -> Rollout:
+        """The rollout of the next step: in synchronous mode drawn and judged now, else as far as it is not there."""
+        return self._rollouts.next(self.phases)
+
+    def sync(self, step: int) -> dict[str, float]:
+        """Bring the weights that `step` has made to the engines; the metrics of the transfer."""
+        with self.phases("generate"):
+            self._rollouts.settle()
+        with self.phases("sync"), self._rollouts.weights_change(step):
+            return self.graph.sync(step)
+
     def update(self, step: int, batch: TokenBatch, rewards: np.ndarray) -> Updated:
         """All updates of the batch of `step`; `rewards` of its samples."""
         return self._updates(step, batch, rewards)
@@ -148,8 +163,10 @@ class Run:
         times = self.phases.row()
         row = {"step": step, "weight_version": step} | measured(row) | times
         if step:
-            row |= idle_shares(times)
-            row["speed/generated_tokens_per_s"] = row["tokens/generated"] / times["time/generate_s"]
+            row |= learner_idle_share(times)
+            # Where the learner trains meanwhile, what it waits for engines is not the time they take.
+            seconds = times["time/generate_s" if self._config.rollout.mode == SYNCHRONOUS else "time/step_s"]
+            row["speed/generated_tokens_per_s"] = row["tokens/generated"] / seconds
         flags, begun = self._alarms.watch(row)
         row = self.folder.append_metrics(row | flags)
         self._display.step(row)
@@ -168,7 +185,8 @@ class Run:
         stops = stopping.told() or time_is_up
         if config.every and (step % config.every == 0 or last or stops):
             with self.phases("save"):
-                saver.begin(step, self._state(step), self._best_by(step))
+                state, rollouts = self._rollouts.state()
+                saver.begin(step, self._state(step) | state, rollouts, self._best_by(step))
         if stopping.told() and not last:
             raise KeyboardInterrupt
         if time_is_up:
@@ -181,7 +199,6 @@ class Run:
             "step": step,
             "weight_version": step,
             "seed": self._config.seed,
-            "prompts": self._prepared.train.state_dict(),
             "metrics": {"rows": len(rows), "bytes": self.folder.metrics_bytes()},
             "started": self._started,
             "seconds": self._seconds(),
@@ -202,7 +219,9 @@ class Run:
     def _take_up(self, taken_up: Resumption) -> dict[str, Any]:
         """Bring the folder and the prompts back to where the checkpoint has them; its state."""
         checkpoint = taken_up.checkpoint
-        taken_up.lines.extend(take_up_prompts(self._prepared.train, checkpoint, self._config.resume_force))
+        others = take_up_prompts(self._prepared.train, checkpoint, self._config.resume_force)
+        self._same_prompts = not others
+        taken_up.lines.extend(others)
         self.folder.rewind(checkpoint.step)
         remove_batches(self.folder.path, checkpoint.step + 1, None)
         clear_leftovers(self.folder.path / CHECKPOINTS, checkpoint.step)
@@ -216,7 +235,7 @@ class Run:
         shares = divide(config, nodes, is_joined(config))
         decided = cluster_sentences(config, shares, nodes)
         decided += [*sandbox_sentences(config), *self._loggers.sentences()]
-        lines = [*sentences(implied(config)), prepared.sentence(), *decided]
+        lines = [*sentences(implied(config)), *rollout_advice(config), prepared.sentence(), *decided]
         self._display.started([*lines, *(self._taken_up.lines if self._taken_up else [])])
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
@@ -224,6 +243,10 @@ class Run:
             Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs, self._note)
         )
         self.graph.start(self._display.waiting, self._taken_up.checkpoint if self._taken_up else None)
+        taken = self._taken_up.checkpoint if self._taken_up else None
+        self._rollouts = actors.enter_context(
+            Rollouts(config, self.graph.rollout, self.graph.reward, prepared.train, taken, self._same_prompts)
+        )
         rows, checkpoint = read_metrics(self.folder), config.checkpoint
         values = {int(row["step"]): row.get(checkpoint.metric or "") for row in rows}
         self._checkpoints = Checkpoints(

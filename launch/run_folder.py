@@ -51,6 +51,7 @@ ROLLOUT_SCHEMA = pa.schema(
         pa.field("rule", pa.string(), nullable=False),
         pa.field("reward", pa.float64()),
         pa.field("advantage", pa.float64()),
+        pa.field("first_weight_version", pa.int64(), nullable=False),
         pa.field("weight_version", pa.int64(), nullable=False),
     ]
 )

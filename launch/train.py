@@ -13,12 +13,12 @@ from launch.prepare import prepare
 from launch.records import rollout_records
 from launch.response_metrics import response_metrics
 from launch.run import Run
-from launch.sampling import training_sampling
 from launch.verdict_metrics import verdict_metrics
-from launch.verdicts import facts, verify_terms
+from launch.verdicts import facts
 from learner.staleness import staleness
 from reward.composition import compose_rewards, term_metrics
 from reward.policy import count_outcomes
+from rollout.config import KEEP, MASK
 
 
 @lasting
@@ -30,23 +30,20 @@ def train(config: RunConfig) -> dict[str, Any]:
     where it was told to end.
     """
     prepared = prepare(config)
-    rollout = config.rollout
-    sampling = training_sampling(rollout)
+    limit, masked, kept = config.off_policy.max_staleness, config.rollout.stale == MASK, config.rollout.stale == KEEP
     with Run(config, prepared) as run:
         graph, phases = run.graph, run.phases
         if run.first_step == 1:
             run.record(0, run.evaluate())
 
         for step in range(run.first_step, config.steps + 1):
-            prompts = prepared.train.next()
-            with phases("generate"):
-                groups = graph.rollout.generate(prompts, rollout.samples_per_prompt, sampling, config.seed, step)
+            rollout = run.rollout()
+            verdicts, further = rollout.verdicts, rollout.further
             with phases("verify"):
-                verdicts, further = verify_terms(graph.reward, prompts, groups, config.reward.terms.verifiers)
-                rewards = compose_rewards(verdicts, further, facts(groups), config.reward)
+                rewards = compose_rewards(verdicts, further, facts(rollout.groups), config.reward)
             with phases("advantages"):
-                samples = Sample.of_groups(prompts, groups, rewards)
-                batch = build_batch(samples, config.algorithm.train_on_truncated)
+                samples = Sample.of_groups(rollout.prompts, rollout.groups, rewards)
+                batch = build_batch(samples, config.algorithm.train_on_truncated, step - 1 - limit if masked else None)
             with phases("reference"):
                 if graph.reference:
                     batch = replace(batch, reference_logprobs=graph.reference.score(batch))
@@ -58,11 +55,10 @@ def train(config: RunConfig) -> dict[str, Any]:
                 scores = graph.learner.score(batch) if graph.learner.needs_old_logprobs else None
                 batch = replace(batch, old_logprobs=scores[0], old_entropies=scores[1]) if scores else batch
             with phases("update"):
-                row = staleness(batch.versions, step - 1, config.off_policy.max_staleness)
+                row = rollout.metrics | staleness(batch.versions, batch.mask, step - 1, limit, allow_late=kept)
                 updated = run.update(step, batch, rewards_of(samples))
                 row |= updated.metrics
-            with phases("sync"):
-                row |= graph.sync(step)
+            row |= run.sync(step)
             if run.evaluation_due(step):
                 row |= run.evaluate()
             with phases("save"):

@@ -18,6 +18,7 @@ from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
 from launch.validate_reward import reward_problems
+from launch.validate_rollout import rollout_problems
 from launch.validate_sampling import sampling_problems
 from rollout.config import DataConfig
 
@@ -125,6 +126,7 @@ def sentences(sizes: Implied) -> list[str]:
 
 def _how_they_fit(config: RunConfig, training: bool) -> Iterator[str]:
     yield from method_problems(config)
+    yield from rollout_problems(config)
     yield from _batches(config)
     yield from _tokens(config)
     yield from reward_problems(config, training)

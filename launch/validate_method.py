@@ -28,11 +28,6 @@ def method_problems(config: RunConfig) -> Iterator[str]:
     yield from _denominator(config)
     yield from _reference(config)
     yield from _correction(config)
-    if config.off_policy.max_staleness > 0:
-        yield (
-            f"off_policy.max_staleness = {config.off_policy.max_staleness} asks for asynchronous rollouts, which this "
-            "version does not have; give 0."
-        )
 
 
 def _estimator(config: RunConfig) -> Iterator[str]:

@@ -1,12 +1,21 @@
 """Conversion between what the rollout room makes and what the reward room judges."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reward.composition import ResponseFacts
 from reward.pool import RewardPool
 from reward.types import Verdict, VerificationRequest
 from rollout.types import FinishReason, Prompt, Response
+
+
+@dataclass(frozen=True)
+class GroupVerdicts:
+    """Of one group, in the order of its responses: by the row's own verifier, and by each further one."""
+
+    own: list[Verdict]
+    further: dict[str, list[Verdict]]
 
 
 class NothingJudged(ValueError):

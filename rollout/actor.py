@@ -2,22 +2,28 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 
-from rollout.types import GenerationRequest, Response, Sampling, VersionSpan
+from rollout.types import GenerationRequest, Key, Response, Sampling
+
+if TYPE_CHECKING:
+    from rollout.vllm_adapter import Completion, Ended
 
 
 class EngineActor:
-    """Draws responses, scores sequences, receives weights."""
+    """Draws responses, whole batches or one by one as they end, scores sequences, receives weights."""
 
     def __init__(self, index: int):
         self.index = index
         self._engine: Any = None
+        self._ended: list[tuple[Key, GenerationRequest, Completion | BaseException]] = []
+        self._ended_one = threading.Condition()
 
     def start(self, adapter: str, settings: dict[str, Any]) -> None:
         """Load the model; `settings` are the fields of `vllm_adapter.EngineSettings`."""
@@ -33,8 +39,34 @@ class EngineActor:
         self._engine = open_engine(adapter, EngineSettings(**settings))
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling, deadline_s: float) -> list[Response]:
-        version = self._engine.weight_version()
-        completions = self._engine.generate(requests, sampling, deadline_s)
+        return self._responses(requests, self._engine.generate(requests, sampling, deadline_s))
+
+    def submit(self, requests: Mapping[Key, GenerationRequest], sampling: Sampling) -> None:
+        """Begin to draw; `collect` has what has ended, under its key."""
+
+        def ended(key: Key, request: GenerationRequest) -> "Ended":
+            def put(end: "Completion | BaseException") -> None:
+                with self._ended_one:
+                    self._ended.append((key, request, end))
+                    self._ended_one.notify()
+
+            return put
+
+        work = [(request, ended(key, request)) for key, request in requests.items()]
+        self._engine.submit(work, sampling)
+
+    def collect(self, max_wait_s: float) -> list[tuple[Key, Response]]:
+        """What has ended since the last call, after `max_wait_s` at most. Raises what went wrong with a request."""
+        with self._ended_one:
+            self._ended_one.wait_for(lambda: self._ended, max_wait_s)
+            ended, self._ended = self._ended, []
+        for _, _, end in ended:
+            if isinstance(end, BaseException):
+                raise end
+        keys, requests, completions = zip(*ended, strict=True) if ended else ((), (), ())
+        return list(zip(keys, self._responses(requests, completions), strict=True))
+
+    def _responses(self, requests: Sequence[GenerationRequest], completions: Sequence["Completion"]) -> list[Response]:
         texts = self._tokenizer.batch_decode([c.token_ids.tolist() for c in completions], skip_special_tokens=True)
         return [
             Response(
@@ -44,7 +76,7 @@ class EngineActor:
                 done.logprobs,
                 text,
                 done.finish_reason,
-                (VersionSpan(0, version),),
+                done.versions,
                 self.index,
             )
             for request, done, text in zip(requests, completions, texts, strict=True)

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS = "synchronous", "one_step_off", "asynchronous"
+# What becomes of tokens that are more than off_policy.max_staleness weight versions old.
+DROP, MASK, KEEP = "drop", "mask", "keep"
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -41,7 +45,20 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class FilterConfig:
+    """Which groups are dropped before they are trained on, and others drawn instead."""
+
+    no_signal: bool
+    max_failures: int | None
+    max_rounds: int
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
+    mode: str  # synchronous | one_step_off | asynchronous
+    stale: str  # drop | mask | keep
+    recompute_kv: bool
+    filter: FilterConfig
     engines: int
     adapter: str  # auto | in_process | async
     prompts_per_step: int

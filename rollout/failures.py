@@ -7,3 +7,15 @@ class EngineFailed(RuntimeError):
 
 class RolloutFailed(RuntimeError):
     """Engines died or hung, and more often than `rollout.restarts` allows."""
+
+
+class NoSignal(RuntimeError):
+    """The filter drops groups, and leaves too few to train on."""
+
+
+class PromptsExhausted(RuntimeError):
+    """There are no more prompts, and a batch is not full."""
+
+
+class NoProgress(RuntimeError):
+    """A wait for engines or verdicts has lasted too long."""

@@ -76,6 +76,10 @@ class MixedSource:
         drawn = {name: iter(source.take(turns.count(name))) for name, source in self._sources.items()}
         return [next(drawn[name]) for name in turns]
 
+    def prompt(self, uid: str) -> Prompt:
+        """The prompt of that uid, which begins with the name of its source."""
+        return self._sources[uid.rpartition("/")[0]].prompt(uid)
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values from which a mixture of the same prompts goes on with the same steps."""
         return {

@@ -1,6 +1,7 @@
 """The engines as one object on the driver: routing, deadlines, scoring."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,11 +10,11 @@ import numpy as np
 import ray
 
 from rollout.actor import EngineActor
-from rollout.config import RolloutConfig
+from rollout.config import ASYNCHRONOUS, RolloutConfig
 from rollout.failures import EngineFailed, RolloutFailed
 from rollout.seeds import keyed_hash, request_seed
 from rollout.transports import HOST_BACKEND, resolve_adapter, resolve_transport
-from rollout.types import GenerationRequest, Prompt, Response, Sampling
+from rollout.types import GenerationRequest, Key, Prompt, Response, Sampling
 from rollout.watch import Watch
 
 # How often engines are asked whether they get further.
@@ -33,20 +34,54 @@ class RolloutPool:
         """`places` are the Ray options of each engine that say where it runs; without them it reserves nothing."""
         self._config = config
         self._device = device
-        self.adapter = resolve_adapter(config.adapter, device)
+        self.adapter = resolve_adapter(config.adapter, device, config.mode)
         self.transport = resolve_transport(config.weight_transfer, device)
         self._environment = {"env_vars": engine_environment(device, threads)}
         self._places = list(places or [{"num_cpus": 0}] * config.engines)
         self.actors: list[Any] = [self._new_actor(engine) for engine in range(len(self._places))]
+        self._incarnations = [0] * len(self.actors)
+        self._lock = threading.Lock()
         self._settings: dict[str, Any] = {}
         self._losses = 0
         self._on_loss: Callable[[Mapping[int, str]], None] = lambda lost: None
-        self._refresh: Callable[[], None] = lambda: None
+        self.refresh: Callable[[], None] = lambda: None
+        self.connect: Callable[[], None] = lambda: None
 
-    def attend(self, on_loss: Callable[[Mapping[int, str]], None], refresh: Callable[[], None]) -> None:
+    def attend(
+        self,
+        on_loss: Callable[[Mapping[int, str]], None],
+        refresh: Callable[[], None],
+        connect: Callable[[], None] = lambda: None,
+    ) -> None:
         """Have `on_loss` called with what became of lost engines once there are new actors in their place, and
-        `refresh` when those have started, with the model's own weights, before they get requests again."""
-        self._on_loss, self._refresh = on_loss, refresh
+        `refresh` when those have started, with the model's own weights, before they get requests again. `connect`
+        lets the next transfer of weights reach them."""
+        self._on_loss, self.refresh, self.connect = on_loss, refresh, connect
+
+    def incarnation(self, engine: int) -> int:
+        """How often the engine has been replaced."""
+        with self._lock:
+            return self._incarnations[engine]
+
+    def submit(
+        self, engine: int, incarnation: int, requests: Mapping[Key, GenerationRequest], sampling: Sampling
+    ) -> Any:
+        """Begin to draw, for `collect` of the actor to end; the reference of the call, None where the engine has been
+        replaced since it was of this incarnation."""
+        with self._lock:
+            if self._incarnations[engine] != incarnation:
+                return None
+            return self.actors[engine].submit.remote(dict(requests), sampling)
+
+    def collect(self, engine: int, max_wait_s: float) -> tuple[Any, int]:
+        """Ask the engine for what has ended since it was asked last; the reference of the call, and the incarnation of
+        the engine that was asked."""
+        with self._lock:
+            return self.actors[engine].collect.remote(max_wait_s), self._incarnations[engine]
+
+    def whole_rollout(self) -> None:
+        """No engine was lost in a whole rollout: the budget of restarts is as it was."""
+        self._losses = 0
 
     def begin_start(self, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool) -> list[Any]:
         """Start loading on all engines; the references are done when the engines are ready."""
@@ -83,9 +118,9 @@ class RolloutPool:
                 responses |= zip(shares.pop(engine), found, strict=True)
             if lost:
                 self.replace(lost)
-                self._refresh()
+                self.refresh()
             else:
-                self._losses = 0
+                self.whole_rollout()
         return [[responses[i + j] for j in range(samples)] for i in range(0, len(requests), samples)]
 
     def score(self, sequences: list[np.ndarray]) -> list[list[np.ndarray]]:
@@ -115,7 +150,9 @@ class RolloutPool:
             time.sleep(BACK_OFF_S * 2 ** (self._losses - 2))
         for engine in wanted:
             ray.kill(self.actors[engine])
-            self.actors[engine] = self._new_actor(engine)
+            with self._lock:
+                self._incarnations[engine] += 1
+                self.actors[engine] = self._new_actor(engine)
         self._on_loss({engine: lost.get(engine, f"engine {engine} was in one group with it") for engine in wanted})
         calls = {engine: self.actors[engine].start.remote(self.adapter, self._settings) for engine in wanted}
         failed = self._answers(calls, self._config.start_timeout_s, "start", math.inf)[1]
@@ -130,7 +167,7 @@ class RolloutPool:
 
     def _new_actor(self, engine: int) -> Any:
         actor: Any = ray.remote(EngineActor)
-        options = {"max_concurrency": 4, "runtime_env": self._environment, **self._places[engine]}
+        options = {"max_concurrency": 8, "runtime_env": self._environment, **self._places[engine]}
         return actor.options(**options).remote(engine)
 
     def _all(self, calls: list[Any], what: str) -> list[Any]:
@@ -159,17 +196,14 @@ class RolloutPool:
                 try:
                     answers[engine] = ray.get(call, timeout=limit_s)
                 except (ray.exceptions.RayActorError, EngineFailed) as error:
-                    lost[engine] = f"engine {engine} died: {_first_line(error)} See logs/engine-{engine}.log."
+                    lost[engine] = died(engine, error)
             if stall_s == math.inf or done:
                 continue
             for call, engine in list(waiting.items()):
                 self._ask(engine, watch, asked)
                 if watch.silent(engine):
                     del waiting[call]
-                    lost[engine] = (
-                        f"engine {engine} hung: it drew no token for {stall_s:g} s (rollout.stall_s). "
-                        f"See logs/engine-{engine}.log."
-                    )
+                    lost[engine] = hung(engine, stall_s)
         for engine in waiting.values():
             lost[engine] = f"engine {engine} did not {what} in {limit_s:g} s; see logs/engine-{engine}.log."
         return answers, lost
@@ -188,6 +222,16 @@ class RolloutPool:
 
 def _sentence(lost: Mapping[int, str]) -> str:
     return " ".join(lost[engine] for engine in sorted(lost))
+
+
+def died(engine: int, error: BaseException) -> str:
+    """What became of an engine whose actor said so, or is gone."""
+    return f"engine {engine} died: {_first_line(error)} See logs/engine-{engine}.log."
+
+
+def hung(engine: int, stall_s: float) -> str:
+    """What became of an engine that gets no further."""
+    return f"engine {engine} hung: it drew no token for {stall_s:g} s (rollout.stall_s). See logs/engine-{engine}.log."
 
 
 def _first_line(error: BaseException) -> str:
@@ -212,6 +256,8 @@ def engine_settings(
         "enforce_eager": config.enforce_eager,
         "weight_transfer": HOST_BACKEND if transport == "host" else transport,
         "trust_remote_code": trust_remote_code,
+        "in_flight_updates": config.mode == ASYNCHRONOUS,
+        "recompute_kv": config.recompute_kv,
     }
 
 

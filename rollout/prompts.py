@@ -113,6 +113,10 @@ class PromptSource:
             self._position = missing
         return [self._prompts[uid] for uid in uids]
 
+    def prompt(self, uid: str) -> Prompt:
+        """The prompt of that uid."""
+        return self._prompts[uid]
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values from which a source of the same prompts goes on with the same steps."""
         return {

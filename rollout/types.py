@@ -59,6 +59,10 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
 
 
+# What a response that is drawn by itself is known by: the number of its group's admission, and its sample.
+Key = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One response to draw. `seed` makes it a function of (weights, prompt, seed)."""

@@ -47,7 +47,7 @@ SAMPLES = Sample.of_groups(
     ],
     [None, Reward(1.0, {}), Reward(0.0, {}), Reward(0.5, {})],
 )
-BATCH = build_batch(SAMPLES, train_on_truncated=True)
+BATCH = build_batch(SAMPLES, train_on_truncated=True, oldest=None)
 TRAINABLE = add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CONFIG.reference)
 
 
@@ -84,12 +84,25 @@ def test_every_token_carries_the_advantage_of_its_sample():
 
 
 def test_truncated_responses_may_be_left_out_of_the_loss_but_not_of_their_group():
-    batch = build_batch(SAMPLES, train_on_truncated=False)
+    batch = build_batch(SAMPLES, train_on_truncated=False, oldest=None)
     assert batch.mask.tolist() == [True] * 4 + [False] * 2
     assert batch.tokens.tolist() == BATCH.tokens.tolist()
     trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, CONFIG.reference)
     np.testing.assert_array_equal(trainable.advantages, TRAINABLE.advantages)
     assert token_metrics(batch, batch.behaviour_logprobs, np.zeros(6, np.float32))["tokens/trained"] == 4
+
+
+def test_tokens_of_older_weights_may_be_left_out_of_the_loss():
+    spans = (VersionSpan(0, 3), VersionSpan(1, 4), VersionSpan(2, 6))
+    response = replace(SAMPLES[2].response, versions=spans)
+    assert len(response.token_ids) == 3
+    samples = [replace(s, response=response) if s is SAMPLES[2] else s for s in SAMPLES]
+    batch = build_batch(samples, train_on_truncated=True, oldest=4)
+    of_it = batch.versions.tolist().index(3)
+    assert batch.versions[of_it : of_it + 3].tolist() == [3, 4, 6]
+    assert batch.mask[of_it : of_it + 3].tolist() == [False, True, True]
+    others = [i for i in range(batch.mask.size) if not of_it <= i < of_it + 3]
+    assert batch.mask[others].tolist() == (batch.versions[others] >= 4).tolist()
 
 
 def test_terms_change_advantages_and_leave_right_and_wrong_alone():
@@ -199,4 +212,4 @@ def test_figures_about_tokens():
 def test_a_step_without_any_score_is_an_error_in_words():
     unscored = [replace(sample, reward=None) for sample in SAMPLES]
     with pytest.raises(NothingToTrain, match="none of the 4 responses has a score"):
-        build_batch(unscored, train_on_truncated=True)
+        build_batch(unscored, train_on_truncated=True, oldest=None)

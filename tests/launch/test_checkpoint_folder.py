@@ -26,22 +26,24 @@ BUCKETS = [
     {"weights": {"b": np.array([7.0], np.float32)}, "exp_avg": {"b": np.array([-1.0], np.float32)}},
 ]
 RANDOM = {"0.cpu": np.array([1, 2, 255], np.uint8)}
+ROLLOUTS = {"logprobs": np.array([-0.1, -2.5], np.float32)}
 STATE = {"controls": {"kl": 0.1}, "optimizer": {"steps": 3, "moments": ["exp_avg"]}}
 
 
 def saved(folder: Path, step: int = 12) -> Path:
-    return write(partial_folder(folder, step), step, STATE, RANDOM, BUCKETS, lambda: False)
+    return write(partial_folder(folder, step), step, STATE, RANDOM, ROLLOUTS, BUCKETS, lambda: False)
 
 
 def test_what_is_written_comes_back_bit_for_bit(tmp_path):
     partial = partial_folder(tmp_path, 12)
     (partial / "huggingface").mkdir()
     (partial / "huggingface" / "config.json").write_text("{}")
-    path = write(partial, 12, STATE, RANDOM, BUCKETS, lambda: False)
+    path = write(partial, 12, STATE, RANDOM, ROLLOUTS, BUCKETS, lambda: False)
     assert path == tmp_path / "step_000012"
     assert [each.name for each in tmp_path.iterdir()] == ["step_000012"]
     found = open_checkpoint(path)
     assert (found.step, found.state["controls"]) == (12, {"kl": 0.1})
+    assert found.rollouts()["logprobs"].tolist() == ROLLOUTS["logprobs"].tolist()
     assert found.state["optimizer"] == {"steps": 3, "moments": ["exp_avg"], "buckets": 2}
     np.testing.assert_array_equal(found.random()["0.cpu"], RANDOM["0.cpu"])
     for got, wanted in zip(found.buckets(), BUCKETS, strict=True):
@@ -70,8 +72,8 @@ def test_every_damage_is_found(tmp_path, name):
 def test_a_manifest_that_cannot_be_read_or_is_of_another_version_is_damage(tmp_path):
     manifest = saved(tmp_path) / "manifest.json"
     content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(content | {"version": 2}))
-    with pytest.raises(CheckpointDamaged, match="version 2 of the format, and this code reads 1"):
+    manifest.write_text(json.dumps(content | {"version": 1}))
+    with pytest.raises(CheckpointDamaged, match="version 1 of the format, and this code reads 2"):
         open_checkpoint(manifest.parent)
     manifest.write_text(json.dumps({"step": 12}))
     with pytest.raises(CheckpointDamaged, match="is not that of a checkpoint"):
@@ -103,5 +105,5 @@ def test_the_newest_whole_one_is_found_and_leftovers_go(tmp_path):
 def test_a_write_that_nobody_waits_for_or_that_fails_leaves_no_checkpoint(tmp_path):
     asked = iter([False, False, True])
     with pytest.raises(Abandoned):
-        write(partial_folder(tmp_path, 3), 3, STATE, RANDOM, BUCKETS, lambda: next(asked))
+        write(partial_folder(tmp_path, 3), 3, STATE, RANDOM, ROLLOUTS, BUCKETS, lambda: next(asked))
     assert steps_in(tmp_path) == []

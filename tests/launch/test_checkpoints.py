@@ -57,7 +57,7 @@ class Saver:
         )
 
     def begin(self, step: int, value: float | None = None) -> None:
-        self.checkpoints.begin(step, {"step": step}, value)
+        self.checkpoints.begin(step, {"step": step}, {}, value)
 
     def weight(self, step: int) -> float:
         [bucket] = open_checkpoint(self.folder / f"step_{step:06d}").buckets()

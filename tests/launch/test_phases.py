@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.phases import PHASES, Phases, idle_shares
+from launch.phases import PHASES, Phases, learner_idle_share
 
 
 class Clock:
@@ -95,6 +95,6 @@ def test_who_had_nothing_to_do_for_how_long():
         with phases(phase):
             clock.now += seconds
     clock.now += 0.5
-    # Of 8 s the engines generate for 4 and take weights for 0.5, the learner scores, updates and sends for 2.5.
-    assert idle_shares(phases.row()) == {"speed/engines_idle_share": 3.5 / 8, "speed/learner_idle_share": 5.5 / 8}
-    assert idle_shares(phases.row()) == {}
+    # Of 8 s it scores, updates and sends for 2.5.
+    assert learner_idle_share(phases.row()) == {"speed/learner_idle_share": 5.5 / 8}
+    assert learner_idle_share(phases.row()) == {}

@@ -20,7 +20,7 @@ def checkpoint(run, step: int, weights=WEIGHTS) -> None:
     state = {"optimizer": {"steps": step, "moments": ["exp_avg"]}, "shapes": {"w": [2], "v": [1]}, "controls": {}}
     # One parameter in each bucket, as in large models.
     buckets = [{"weights": {n: weights[n]}, "exp_avg": {n: MOMENTS[n]}} for n in weights]
-    write(partial_folder(run / "checkpoints", step), step, state, {}, buckets, lambda: False)
+    write(partial_folder(run / "checkpoints", step), step, state, {}, {}, buckets, lambda: False)
 
 
 def batches(run, *steps: int) -> None:

@@ -38,7 +38,7 @@ def left_by_a_run(folder: Path, *overrides: str, steps: int = 4, saved: tuple[in
             "optimizer": {"steps": 4, "moments": []},
         }
         buckets = [{"weights": {"a": np.zeros(1, np.float32)}}]
-        write(partial_folder(folder / CHECKPOINTS, step), step, state, {}, buckets, lambda: False)
+        write(partial_folder(folder / CHECKPOINTS, step), step, state, {}, {}, buckets, lambda: False)
     return stored
 
 

@@ -32,6 +32,7 @@ RECORD = {
     "rule": "whole",
     "reward": 0.5,
     "advantage": 0.75,
+    "first_weight_version": 6,
     "weight_version": 7,
 }
 

@@ -21,6 +21,7 @@ NOT_READERS = (
     "validate_entropy.py",
     "validate_method.py",
     "validate_reward.py",
+    "validate_rollout.py",
     "validate_sampling.py",
     "misspelt.py",
 )

@@ -131,10 +131,6 @@ def under(setting: str, owner: str) -> str:
             "correction.kind = token_truncate weighs single tokens, and algorithm.ratio = sequence has one ratio for "
             "all of a sequence; take a kind for sequences, such as correction=sequence_mask.",
         ),
-        (
-            "off_policy.max_staleness=1",
-            "off_policy.max_staleness = 1 asks for asynchronous rollouts, which this version does not have; give 0.",
-        ),
     ],
 )
 def test_a_wrong_combination_has_its_sentence(overrides, sentence):

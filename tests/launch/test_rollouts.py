@@ -1,0 +1,116 @@
+"""What a rollout hands to the learner, and what a checkpoint holds of groups that wait."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from launch.rollouts import batch_metrics, judge_of
+from launch.saved_rollouts import pack, unpack
+from launch.verdicts import GroupVerdicts
+from reward.types import FailureKind, Verdict
+from rollout.collector import Drawn
+from rollout.difficulty import Difficulty
+from rollout.stream import Batch, Issue, Kept
+from rollout.types import FinishReason, Prompt, Response, VersionSpan
+from tests.composed import compose
+
+
+def prompt(uid: str) -> Prompt:
+    return Prompt(uid, f"text of {uid}", np.array([1, 2], np.int32), "s", "math", "1", {}, "")
+
+
+def response(uid: str, sample: int, tokens: int, spans=((0, 3),)) -> Response:
+    rng = np.random.default_rng(sample)
+    ids, logprobs = rng.integers(0, 99, tokens).astype(np.int32), -rng.random(tokens).astype(np.float32)
+    versions = tuple(VersionSpan(*span) for span in spans)
+    return Response(uid, sample, ids, logprobs, f"é {sample}", FinishReason.LENGTH, versions, 1)
+
+
+def test_groups_that_wait_come_back_bit_for_bit():
+    right = Verdict(1.0, None, "4", "boxed", "fine", 0.25, 0.5)
+    failed = Verdict.failed(FailureKind.MEMORY, "too much", 0.1)
+    kept = [
+        Drawn(
+            prompt("s/1"),
+            [response("s/1", 0, 3, ((0, 3), (2, 4))), response("s/1", 1, 5)],
+            GroupVerdicts([right, failed], {"think": [failed, right]}),
+        ),
+        Drawn(prompt("s/2"), [response("s/2", 0, 1)], GroupVerdicts([failed], {"think": [right]})),
+    ]
+    groups, arrays = pack(kept)
+    found = unpack(json.loads(json.dumps(groups)), arrays, prompt)
+    assert [group.prompt.uid for group in found] == ["s/1", "s/2"]
+    for before, after in zip(kept, found, strict=True):
+        assert after.payload == before.payload
+        for was, now in zip(before.responses, after.responses, strict=True):
+            assert now.token_ids.tolist() == was.token_ids.tolist()
+            assert now.logprobs.tobytes() == was.logprobs.tobytes()
+            none = np.zeros(0)
+            assert replace(now, token_ids=none, logprobs=none) == replace(was, token_ids=none, logprobs=none)
+    assert isinstance(found[0].responses[0].finish_reason, FinishReason)
+    assert isinstance(found[0].payload.own[1].failure, FailureKind)
+
+
+def test_nothing_that_waits_is_nothing_to_save():
+    assert pack([]) == ([], {})
+    assert unpack([], {}, prompt) == []
+
+
+class FakePool:
+    """The score of a response is its text's last sign; "x" fails."""
+
+    def verify(self, requests):
+        return [
+            Verdict.failed(FailureKind.CRASH, "", 0.0)
+            if r.response[-1] == "x"
+            else Verdict(float(r.response[-1]), None, "", "", "", 0.0)
+            for r in requests
+        ]
+
+
+def said(uid: str, texts: list[str]) -> list[Response]:
+    return [replace(response(uid, sample, 1), text=text) for sample, text in enumerate(texts)]
+
+
+def test_each_group_is_judged_and_filtered_by_itself():
+    config = compose(["rollout.filter.no_signal=true", "+reward.terms.verifiers={think_answer: 0.1}"])
+    groups = [said("s/1", ["1", "0"]), said("s/2", ["1", "1"]), said("s/3", ["0", "0", "x"])]
+    found = judge_of(config, FakePool())([prompt("s/1"), prompt("s/2"), prompt("s/3")], groups)
+    assert [one.dropped for one in found] == [None, "all_right", "all_wrong"]
+    assert [(one.right, one.judged) for one in found] == [(1, 2), (2, 2), (0, 2)]
+    assert [[v.score for v in one.payload.own] for one in found] == [[1, 0], [1, 1], [0, 0, None]]
+    assert [len(one.payload.further["think_answer"]) for one in found] == [2, 2, 3]
+
+
+def test_how_groups_came_about_is_told():
+    groups = [Kept(Issue(n, str(n), 1, version), None, version, 5) for n, version in enumerate([3, 5, 5])]
+    row = batch_metrics(Batch(5, groups, 9, {"all_wrong": 2, "all_right": 3}, [10, 20]))
+    assert row == {
+        "groups/admitted": 9,
+        "groups/dropped": 5,
+        "groups/dropped.all_right": 3,
+        "groups/dropped.all_wrong": 2,
+        "groups/stale": 2,
+        "groups/stale_tokens_mean": 15.0,
+        "groups/age_mean": pytest.approx(2 / 3),
+        "groups/age_max": 2,
+    }
+
+
+def test_difficulty_is_the_mean_pass_rate_of_a_prompts_groups():
+    record = Difficulty()
+    for right, judged in ((1, 4), (3, 4), (0, 0), (2, 2)):
+        record.add("a", right, judged)
+    record.add("b", 0, 4)
+    again = Difficulty()
+    again.load_state_dict(json.loads(json.dumps(record.state_dict())))
+    found = again.of("a")
+    assert (found.drawn, found.pass_rate) == (3, pytest.approx((0.25 + 0.75 + 1.0) / 3))
+    assert again.of("c") is None
+    assert again.metrics() == {
+        "difficulty/prompts": 2,
+        "difficulty/never_right_share": 0.5,
+        "difficulty/always_right_share": 0.0,
+    }
