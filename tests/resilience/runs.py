@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from launch.run_folder import RunFolderError, read_metrics
 from tests.resilience.actors import MARK, actors, left_behind, wait_until
@@ -40,7 +41,8 @@ def environ(mark: str | None = None, temporary: Path | None = None) -> dict[str,
     """`temporary` is the folder for its temporary files."""
     marked = {} if mark is None else {MARK: mark}
     if temporary is not None:
-        marked["TMPDIR"] = str(temporary)
+        kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir()
+        marked |= {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": kernels}
     # A Ray that this process is connected to is none of theirs.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # Ray gives way to everything else on the machine, and would hardly move on a busy one.
