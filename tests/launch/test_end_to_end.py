@@ -197,7 +197,8 @@ def test_another_seed_is_another_run(tmp_path, ray_session):
     assert steps(tmp_path / "first") != steps(tmp_path / "other", "seed=1")
 
 
-@pytest.mark.parametrize("fault", ["skip_tied_head_repack", pytest.param("lose_last_bucket", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["skip_tied_head_repack", "lose_last_bucket"])
 def test_a_broken_sync_stops_the_run(fault, tmp_path):
     """With weights that did not all arrive, the canary ends the run before another token is drawn."""
     command = [sys.executable, "-m", "tests.faulty_run", fault, str(tmp_path)]

@@ -73,7 +73,7 @@ def test_responses_of_a_set_are_kept_with_their_verdicts_even_where_they_are_ref
     prompts = [Prompt(f"set/{i}", f"{i}?", np.array([1, 2], np.int32), "source", "v", "0", {}, str(i)) for i in (0, 1)]
     verdicts = [RIGHT, WRONG, RIGHT, FAILED]
     monkeypatch.setattr(module, "verify", lambda reward, prompts, groups: verdicts)
-    folder, config = RunFolder(tmp_path), EvaluationConfig(0, 2, 1.0, 1.0, 0)
+    folder, config = RunFolder(tmp_path), EvaluationConfig(0, 2, 1.0, 1.0, 0, 0.0, [], [])
     row = evaluate(Engines(), None, {"set": prompts}, config, 2, 0, 1.0, folder.write_responses)
     kept = pyarrow.parquet.read_table(tmp_path / "responses" / "set.parquet").to_pylist()
     assert [(each["uid"], each["sample"], each["response"]) for each in kept] == [

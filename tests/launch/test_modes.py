@@ -39,6 +39,7 @@ def records(folder: Path, step: int) -> list[dict]:
     return pyarrow.parquet.read_table(folder / "rollouts" / f"step_{step:06d}.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_asynchronously_without_staleness_a_run_is_the_synchronous_one(tmp_path, ray_session):
     steps = "steps=3"
     assert run(tmp_path / "a", steps, "rollout.mode=asynchronous") == run(tmp_path / "b", steps)

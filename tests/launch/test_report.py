@@ -122,6 +122,7 @@ def record(uid: str, **changes):
         "rule": "whole",
         "reward": 1.0,
         "advantage": 0.0,
+        "first_weight_version": 1,
         "weight_version": 1,
     } | changes
 

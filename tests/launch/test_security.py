@@ -109,14 +109,14 @@ def test_a_pickle_in_the_schema_of_a_table_is_not_opened(tmp_path, mark):
 def test_a_pickle_in_a_checkpoint_is_not_opened(tmp_path, mark):
     partial = partial_folder(tmp_path, 3)
     state = {"optimizer": {"steps": 0, "moments": []}}
-    path = write(partial, 3, state, {}, [], lambda: False)
+    path = write(partial, 3, state, {}, {}, [], lambda: False)
     (path / "random.safetensors").write_bytes(pickle.dumps(Malice(mark)))
     with pytest.raises(CheckpointDamaged, match=r"random\.safetensors"):
         open_checkpoint(path)
     assert newest(tmp_path)[0] is None
     # With a manifest that says it belongs there.
     again = partial_folder(tmp_path, 4)
-    path = write(again, 4, state, {}, [], lambda: False)
+    path = write(again, 4, state, {}, {}, [], lambda: False)
     (path / "random.safetensors").write_bytes(pickle.dumps(Malice(mark)))
     manifest = json.loads((path / "manifest.json").read_text())
     from launch.checkpoint_folder import _entry_of

@@ -66,6 +66,7 @@ def test_sigterm_ends_a_run_in_words_and_leaves_nothing(folder, segments):
     assert list(folder.glob("entrain-*")) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process(folder, segments):
     process, family = started(folder)
     process.kill()

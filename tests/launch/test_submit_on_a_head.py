@@ -53,6 +53,7 @@ def test_a_refused_run_passes_its_sentence_and_its_exit_status_on(head, tmp_path
     assert "failed with exit code 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_copy_of_the_working_directory_is_refused(head):
     ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head.dashboard]
     job = [sys.executable, "-m", "launch.train", "output.folder=here"]
@@ -82,6 +83,7 @@ def test_a_cluster_that_is_too_small_fails_in_words_and_keeps_nothing(head, tmp_
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_job_trains_on_the_cluster(head, tmp_path):
     done = run(head, *TINY, f"output.folder={tmp_path}", "rollout.engines=1", "learner.ranks=1")
     assert done.returncode == 0, done.stdout + done.stderr

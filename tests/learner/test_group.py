@@ -384,7 +384,7 @@ def expected(tmp_path_factory) -> dict[str, Expected]:
 
 
 # Ranks, stages, passes, packing, order and chunks are all among these.
-QUICK = ("one_rank", "zero0", "zero1", "zero3")
+QUICK = ("zero1", "zero3")
 
 
 @pytest.mark.parametrize(

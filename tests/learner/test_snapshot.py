@@ -221,7 +221,8 @@ def test_in_the_same_layout_training_goes_on_bit_for_bit(name, donor, model):
     assert without_times(metrics) == without_times(wanted.metrics)
 
 
-@pytest.mark.parametrize("name", some(LAYOUTS, ["zero1"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_deepspeeds_own_checkpoint_goes_on_bit_for_bit_in_its_layout(name, donor, model):
     wanted = donor(name)
     with started(LAYOUTS[name], model) as group:
@@ -275,6 +276,7 @@ def test_another_layout_begins_with_the_same_state_and_stays_close(source, targe
     )
 
 
+@pytest.mark.slow
 def test_the_state_of_another_model_is_refused_in_words(donor, model):
     other = donor("zero1").taken
     header = replace(other.header, shapes={name: s for name, s in other.header.shapes.items() if "q_proj" not in name})
