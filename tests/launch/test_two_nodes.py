@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from launch.run_folder import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 STEPS = 2
 

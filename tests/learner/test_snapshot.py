@@ -248,7 +248,7 @@ def test_deepspeeds_own_checkpoint_that_cannot_be_written_is_an_error_of_the_dis
 
 
 MOVES = {
-    ("zero1", "zero3"): "",
+    ("zero1", "zero3"): "slow",
     ("zero3", "zero2_one_rank"): "slow",
     ("zero3", "zero0"): "slow",
     ("zero0", "zero3_offload"): "slow",
