@@ -15,6 +15,9 @@ from rollout.types import GenerationRequest, Key, Response, Sampling
 if TYPE_CHECKING:
     from rollout.vllm_adapter import Completion, Ended
 
+# How long a response may wait in the engine's actor for others to be collected with it.
+GATHER_S = 0.1
+
 
 class EngineActor:
     """Draws responses, whole batches or one by one as they end, scores sequences, receives weights."""
@@ -23,6 +26,7 @@ class EngineActor:
         self.index = index
         self._engine: Any = None
         self._ended: list[tuple[Key, GenerationRequest, Completion | BaseException]] = []
+        self._under_way = 0
         self._ended_one = threading.Condition()
 
     def start(self, adapter: str, settings: dict[str, Any]) -> None:
@@ -48,17 +52,25 @@ class EngineActor:
             def put(end: "Completion | BaseException") -> None:
                 with self._ended_one:
                     self._ended.append((key, request, end))
+                    self._under_way -= 1
                     self._ended_one.notify()
 
             return put
 
+        with self._ended_one:
+            self._under_way += len(requests)
         work = [(request, ended(key, request)) for key, request in requests.items()]
         self._engine.submit(work, sampling)
 
     def collect(self, max_wait_s: float) -> list[tuple[Key, Response]]:
-        """What has ended since the last call, after `max_wait_s` at most. Raises what went wrong with a request."""
+        """What has ended since the last call, after `max_wait_s` at most. Raises what went wrong with a request.
+
+        Where one has ended, those that end shortly after it come along: an answer for each would cost more than it is
+        worth.
+        """
         with self._ended_one:
-            self._ended_one.wait_for(lambda: self._ended, max_wait_s)
+            if self._ended_one.wait_for(lambda: self._ended, max_wait_s):
+                self._ended_one.wait_for(lambda: not self._under_way, GATHER_S)
             ended, self._ended = self._ended, []
         for _, _, end in ended:
             if isinstance(end, BaseException):
