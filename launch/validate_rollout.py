@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from launch.config import RunConfig
 from rollout.config import ASYNCHRONOUS, DROP, ONE_STEP_OFF, SYNCHRONOUS
 
-# Estimators under which a group whose scores are all the same has no advantage.
-GROUP_BASELINE = ("grpo", "rloo", "reinforce_pp_baseline", "pass_at_k")
+# Estimators whose baseline is what the group scores itself, and those under which a group whose scores are all the same
+# has no advantage.
+GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
+GROUP_BASELINE = (*GROUP_RELATIVE, "pass_at_k")
 
 
 def rollout_problems(config: RunConfig) -> Iterator[str]:
