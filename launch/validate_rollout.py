@@ -68,7 +68,18 @@ def _mode(config: RunConfig) -> Iterator[str]:
 
 def _filter(config: RunConfig) -> Iterator[str]:
     filtering, samples = config.rollout.filter, config.rollout.samples_per_prompt
-    if not filtering.no_signal and filtering.max_failures is None:
+    filters = filtering.no_signal or filtering.max_failures is not None
+    if filtering.oversample > 1 and not filters:
+        yield (
+            f"rollout.filter.oversample = {filtering.oversample} is without effect where nothing is filtered; give 1, "
+            "or rollout.filter.no_signal=true."
+        )
+    if filtering.oversample > 1 and config.rollout.mode == ASYNCHRONOUS:
+        yield (
+            f"rollout.filter.oversample = {filtering.oversample} draws groups together, and rollout.mode = "
+            "asynchronous has no batch to fill: its engines are busy anyway; give 1."
+        )
+    if not filters:
         return
     if filtering.max_rounds < 2:
         yield (

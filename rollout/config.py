@@ -51,6 +51,7 @@ class FilterConfig:
     no_signal: bool
     max_failures: int | None
     max_rounds: int
+    oversample: int
 
 
 @dataclass(frozen=True)
