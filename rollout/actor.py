@@ -141,10 +141,10 @@ class EngineActor:
 
 
 def _collect_garbage_of_steps() -> None:
-    """Leave what is there now out of collections to come, as vLLM does where its core is a process of its own.
+    """Leave what is there now out of collections to come.
 
-    Python makes a full collection when what is new is a quarter of what the last one found. Of a million objects that
-    vLLM's modules are, that is garbage of a hundred weight updates.
+    Python makes a full collection when what is new comes to a quarter of what the last one went through. Of all that
+    vLLM and its model are, that is the garbage of a hundred weight updates.
     """
     gc.freeze()
     # Of next to nothing: from here on a quarter is soon reached.

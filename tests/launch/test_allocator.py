@@ -15,7 +15,8 @@ from launch.allocator import give_back_large_blocks
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,), {"_fields_": [(str(i), ctypes.c_size_t) for i in range(10)]})
+fields = [(str(number), ctypes.c_size_t) for number in range(10)]
+libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,), {"_fields_": fields})
 mapped = lambda: getattr(libc.mallinfo2(), "3")
 if sys.argv[1] == "set":
     give_back_large_blocks()
