@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from launch.allocator import give_back_large_blocks
+from launch.allocator import keep_little
 from launch.batch import Sample, add_advantages, build_batch, rewards_of, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
@@ -79,7 +79,7 @@ def train(config: RunConfig) -> dict[str, Any]:
 
 
 def main(config: RunConfig) -> None:
-    give_back_large_blocks()
+    keep_little()
     train(config)
 
 

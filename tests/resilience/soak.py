@@ -34,6 +34,8 @@ WARM_UP_STEPS = 45
 BESIDE = 20
 FLAT_MB = 10.0  # MiB per 100 steps
 LIMIT_S = 900.0
+# Others may be busy on this machine while actors start.
+PATIENT = tuple(f"{part}.start_timeout_s=600" for part in ("cluster", "rollout", "learner"))
 MOST_STARTS = 12
 
 
@@ -167,7 +169,7 @@ class Scheduler:
 
 def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[str, ...]], str]:
     """The table, and a sentence about the whole."""
-    settings = (*SETTINGS, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
+    settings = (*SETTINGS, *PATIENT, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
     plan, done, began = planned(steps, kills, seed), defaultdict[str, int](int), time.monotonic()
     before, scheduler = orphans(), Scheduler(folder, settings)
     memory = Memory(folder, scheduler.run.mark)
