@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ FLAT_MB = 10.0  # MiB per 100 steps
 LIMIT_S = 900.0
 # Others may be busy on this machine while actors start.
 PATIENT = tuple(f"{part}.start_timeout_s=600" for part in ("cluster", "rollout", "learner"))
+LINGER_S = 60.0  # that processes of a driver that has ended may still be there
 MOST_STARTS = 12
 
 
@@ -151,15 +152,22 @@ class Scheduler:
     def start_again(self) -> None:
         """Once the driver has ended; nothing may be left of it."""
         self.run.process.wait(LIMIT_S)
-        assert left_behind(self.run.mark, 15) == []
+        assert left_behind(self.run.mark, LINGER_S) == []
         assert self.starts <= MOST_STARTS, self.run.errors()
         print(f"step {self.run.steps()[-1]}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
         self.run, self.starts = MarkedRun(self._folder, *self._settings), self.starts + 1
 
     def wait_for_step(self, step: int) -> None:
+        self._wait(lambda run: run.wait_for_step(step, LIMIT_S))
+
+    def wait_to_go_on(self) -> None:
+        """Until the run has taken up a checkpoint."""
+        self._wait(lambda run: run.wait_to_say("Goes on after step", LIMIT_S))
+
+    def _wait(self, until: Callable[[MarkedRun], None]) -> None:
         while True:
             try:
-                self.run.wait_for_step(step, LIMIT_S)
+                until(self.run)
                 return
             except AssertionError:
                 if not self.run.process.poll():
@@ -184,13 +192,13 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
             print(f"step {reached}: killed {kill.kind} {process.pid}", flush=True)
             if kill.kind == "driver":
                 scheduler.start_again()
-                scheduler.run.wait_to_say("Goes on after step", LIMIT_S)
+                scheduler.wait_to_go_on()
             scheduler.wait_for_step(reached + 1)
         scheduler.wait_for_step(steps)
         assert scheduler.run.wait(LIMIT_S) == 0, scheduler.run.errors()
         memory.over.set()
         seconds = time.monotonic() - began
-        left = left_behind(scheduler.run.mark, 15)
+        left = left_behind(scheduler.run.mark, LINGER_S)
     finally:
         memory.over.set()
         scheduler.run.__exit__()
