@@ -154,7 +154,8 @@ class Scheduler:
         self.run.process.wait(LIMIT_S)
         assert left_behind(self.run.mark, LINGER_S) == []
         assert self.starts <= MOST_STARTS, self.run.errors()
-        print(f"step {(self.run.steps() or [0])[-1]}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
+        reached = (self.run.steps() or [0])[-1]
+        print(f"step {reached}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
         self.run, self.starts = MarkedRun(self._folder, *self._settings), self.starts + 1
 
     def wait_for_step(self, step: int) -> None:
