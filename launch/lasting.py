@@ -1,5 +1,6 @@
 """A run that goes on by itself after the loss of actors that hold its state."""
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,6 +50,8 @@ def lasting(train: Callable[[RunConfig], Any]) -> Callable[[RunConfig], Any]:
                     folder.rewind(-1)
                 sentence = str(failure).splitlines()[0]
                 print(f"{sentence}\nThe run starts again ({used} of checkpoint.restarts = {restarts}).", flush=True)
+            # The graph that ended hangs on its failure, and both in cycles; the next one is built beside what is left.
+            gc.collect()
             if used > 1:
                 time.sleep(BACK_OFF_S * 2 ** (used - 2))
             # What is there now this run has written, or has been told to read.

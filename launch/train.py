@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from launch.allocator import keep_little
 from launch.batch import Sample, add_advantages, build_batch, rewards_of, sample_metrics, token_metrics
 from launch.config import RunConfig
 from launch.covariance_metrics import covariance_metrics
@@ -78,6 +79,7 @@ def train(config: RunConfig) -> dict[str, Any]:
 
 
 def main(config: RunConfig) -> None:
+    keep_little()
     train(config)
 
 

@@ -1,5 +1,7 @@
 """When a run that lost actors goes on by itself."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,3 +83,28 @@ def test_it_can_be_told_not_to(tmp_path, setting):
 def test_what_another_start_would_not_help_ends_the_run(tmp_path):
     with pytest.raises(RunFailed):
         lasting(Run(4, cause=RolloutFailed))(config(tmp_path))
+
+
+class Held:
+    """What a run holds, in a cycle as actors and their failures are."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_what_the_lost_run_held_is_gone_before_it_starts_again(tmp_path):
+    held: list[weakref.ref] = []
+    lost = Run(4)
+
+    def run(config: RunConfig) -> str:
+        assert [each() for each in held] == [None] * len(held)
+        mine = Held()
+        held.append(weakref.ref(mine))
+        return lost(config)
+
+    gc.disable()
+    try:
+        assert lasting(run)(config(tmp_path)) == "done"
+    finally:
+        gc.enable()
+    assert len(held) == 2

@@ -12,8 +12,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,16 @@ from tests.resilience.runs import SETTINGS, MarkedRun, summary
 EVERY = 10  # steps between checkpoints
 EACH = 2  # kills of every kind at least
 SAMPLE_S = 1.0
-# A process loads and compiles what it needs, and its caches and its allocator fill, in its first steps.
+# A process loads and compiles what it needs, and its caches and its allocator fill, in its first steps. A driver that
+# starts all actors anew is counted as a new process, and what it holds more than before is said apart.
 WARM_UP_STEPS = 45
+# Samples of either side that what a driver holds more is taken from.
+BESIDE = 20
 FLAT_MB = 10.0  # MiB per 100 steps
 LIMIT_S = 900.0
+# Others may be busy on this machine while actors start.
+PATIENT = tuple(f"{part}.start_timeout_s=600" for part in ("cluster", "rollout", "learner"))
+LINGER_S = 60.0  # that processes of a driver that has ended may still be there
 MOST_STARTS = 12
 
 
@@ -59,29 +66,47 @@ def planned(steps: int, kills: int, seed: int) -> list[Kill]:
 
 @dataclass
 class Memory:
-    """Anonymous memory of every process over the steps of the run, read in a thread of its own."""
+    """Anonymous memory of every process over the steps of the run, read in a thread of its own.
+
+    seen  of each kind, process and number of the start of all actors, (step, MiB)
+    """
 
     folder: Path
     mark: str
-    seen: dict[tuple[str, int], list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    seen: dict[tuple[str, int, int], list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     over: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
+        start, ranks = 0, set[int]()
         while not self.over.wait(SAMPLE_S):
             with contextlib.suppress(Exception):  # a folder without rows yet
                 step = int(read_metrics(self.folder)[-1]["step"])
-                for kind, found in actors(self.mark).items():
+                there = actors(self.mark)
+                if found_ranks := {process.pid for process in there["learner"]}:
+                    # A rank that is lost is never replaced alone.
+                    start += found_ranks.isdisjoint(ranks)
+                    ranks = found_ranks
+                for kind, found in there.items():
                     for process in found:
                         with contextlib.suppress(OSError):
-                            self.seen[kind, process.pid].append((step, _anonymous_mb(process.pid)))
+                            self.seen[kind, process.pid, start].append((step, _anonymous_mb(process.pid)))
+
+    def processes(self, kind: str) -> int:
+        return len({pid for each, pid, _ in self.seen if each == kind})
 
     def slope(self, kind: str) -> float:
         """MiB per 100 steps; see `slope`."""
-        return slope(points for (each, _), points in self.seen.items() if each == kind)
+        return slope(points for (each, _, _), points in self.seen.items() if each == kind)
 
     def most(self, kind: str) -> float:
         """The most that one process of `kind` held, in MiB."""
-        return max(size for (each, _), points in self.seen.items() if each == kind for _, size in points)
+        return max(size for (each, _, _), points in self.seen.items() if each == kind for _, size in points)
+
+    def kept(self) -> list[float]:
+        """MiB that a driver holds more after each start of all actors anew than before."""
+        lives = [(pid, points) for (kind, pid, _), points in self.seen.items() if kind == "driver"]
+        sizes = [kept(old, new) for (before, old), (pid, new) in pairwise(lives) if before == pid]
+        return [size for size in sizes if size is not None]
 
 
 def _anonymous_mb(pid: int) -> float:
@@ -106,6 +131,16 @@ def slope(processes: Iterable[list[tuple[int, float]]]) -> float:
     return float(100 * (x @ y) / (x @ x)) if (x @ x) else 0.0
 
 
+def kept(before: list[tuple[int, float]], after: list[tuple[int, float]]) -> float | None:
+    """MiB that a process holds more after a start of all actors anew, of (step, MiB) up to it and from it on.
+
+    Steps in which actors ended or started are left out; None where there are no others.
+    """
+    old = [size for step, size in before if step < before[-1][0]][-BESIDE:]
+    new = [size for step, size in after if step > after[0][0]][:BESIDE]
+    return float(np.median(new) - np.median(old)) if old and new else None
+
+
 class Scheduler:
     """Starts the driver again when it has ended before its time, as a cluster's scheduler does with a failed job."""
 
@@ -117,15 +152,23 @@ class Scheduler:
     def start_again(self) -> None:
         """Once the driver has ended; nothing may be left of it."""
         self.run.process.wait(LIMIT_S)
-        assert left_behind(self.run.mark, 15) == []
+        assert left_behind(self.run.mark, LINGER_S) == []
         assert self.starts <= MOST_STARTS, self.run.errors()
-        print(f"step {self.run.steps()[-1]}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
+        reached = (self.run.steps() or [0])[-1]
+        print(f"step {reached}: started again after: {self.run.errors().strip()[-200:]}", flush=True)
         self.run, self.starts = MarkedRun(self._folder, *self._settings), self.starts + 1
 
     def wait_for_step(self, step: int) -> None:
+        self._wait(lambda run: run.wait_for_step(step, LIMIT_S))
+
+    def wait_to_go_on(self) -> None:
+        """Until the run has taken up a checkpoint."""
+        self._wait(lambda run: run.wait_to_say("Goes on after step", LIMIT_S))
+
+    def _wait(self, until: Callable[[MarkedRun], None]) -> None:
         while True:
             try:
-                self.run.wait_for_step(step, LIMIT_S)
+                until(self.run)
                 return
             except AssertionError:
                 if not self.run.process.poll():
@@ -135,7 +178,7 @@ class Scheduler:
 
 def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[str, ...]], str]:
     """The table, and a sentence about the whole."""
-    settings = (*SETTINGS, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
+    settings = (*SETTINGS, *PATIENT, f"steps={steps}", f"checkpoint.every={EVERY}", "evaluation.every=0")
     plan, done, began = planned(steps, kills, seed), defaultdict[str, int](int), time.monotonic()
     before, scheduler = orphans(), Scheduler(folder, settings)
     memory = Memory(folder, scheduler.run.mark)
@@ -150,25 +193,26 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
             print(f"step {reached}: killed {kill.kind} {process.pid}", flush=True)
             if kill.kind == "driver":
                 scheduler.start_again()
-                scheduler.run.wait_to_say("Goes on after step", LIMIT_S)
+                scheduler.wait_to_go_on()
             scheduler.wait_for_step(reached + 1)
         scheduler.wait_for_step(steps)
         assert scheduler.run.wait(LIMIT_S) == 0, scheduler.run.errors()
         memory.over.set()
         seconds = time.monotonic() - began
-        left = left_behind(scheduler.run.mark, 15)
+        left = left_behind(scheduler.run.mark, LINGER_S)
     finally:
         memory.over.set()
         scheduler.run.__exit__()
     starts = scheduler.starts
     table = [("actor", "kills", "processes seen", "anonymous memory at most, MiB", "growth, MiB per 100 steps")]
     for kind in KINDS:
-        seen = sum(each == kind for each, _ in memory.seen)
-        growth = memory.slope(kind)
-        table.append((kind, str(done[kind]), str(seen), f"{memory.most(kind):.0f}", f"{growth:+.2f}"))
+        counted = str(done[kind]), str(memory.processes(kind))
+        table.append((kind, *counted, f"{memory.most(kind):.0f}", f"{memory.slope(kind):+.2f}"))
+    more = ", ".join(f"{size:+.0f}" for size in memory.kept())
     sentence = (
         f"{steps} steps with {len(plan)} kills in {seconds / 60:.1f} minutes, {starts} starts of the driver. Steps 1 "
-        f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left."
+        f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left. After each "
+        f"start of all actors anew the driver held {more} MiB more than before."
     )
     print(*table, sentence, sep="\n", flush=True)
     assert left == []
