@@ -12,6 +12,7 @@ import numpy as np
 
 from rollout.calls import Answer, Engines
 from rollout.difficulty import Difficulty
+from rollout.engine_times import EngineTimes
 from rollout.failures import NoProgress
 from rollout.seeds import keyed_hash, request_seed
 from rollout.stream import Batch, GroupStream, Issue
@@ -101,8 +102,7 @@ class Collector:
         self._open, self._changing, self._closing = in_flight, False, False
         self._whole = True
         self._failure: BaseException | None = None
-        self._idle_s, self._counted_from = 0.0, clock()
-        self._batch_from = self._counted_from
+        self._times = EngineTimes(count, clock)
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._thread = Thread(target=self._loop, name="rollout", daemon=True)
 
@@ -168,14 +168,11 @@ class Collector:
         self._acknowledge()
 
     def figures(self) -> dict[str, float]:
-        """Since the last call: the share of their time that engines had nothing to do. And what waits, in groups."""
+        """How engines spent their time since the last call, what waits, in groups, and how hard prompts have been."""
         with self._changed:
             self._account()
-            elapsed_s = self._clock() - self._batch_from
-            idle = self._idle_s / (elapsed_s * len(self._engines)) if elapsed_s else 0.0
-            self._idle_s, self._batch_from = 0.0, self._clock()
             waiting = {"buffer/kept": len(self._stream.kept), "buffer/under_way": len(self._stream.under_way)}
-            return {"speed/engines_idle_share": idle} | waiting | self.difficulty.metrics()
+            return self._times.row() | waiting | self.difficulty.metrics()
 
     def state_dict(self, prompts: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], list[Drawn]]:
         """JSON values, and the groups that wait for a batch, to be saved with them.
@@ -282,10 +279,7 @@ class Collector:
                 self._engines.submit(engine, self._incarnations[engine], share)
 
     def _account(self) -> None:
-        now = self._clock()
-        idle = sum(not requests for requests in self._outstanding)
-        self._idle_s += idle * (now - self._counted_from)
-        self._counted_from = now
+        self._times.spent([bool(requests) for requests in self._outstanding])
 
     def _heard(self, answer: Answer) -> list[_Group]:
         """Take in what an engine has said; the groups that are complete with it."""
@@ -298,6 +292,7 @@ class Collector:
                 self._down[engine] = f"engine {engine} returned garbage: {problem}. See logs/engine-{engine}.log."
                 break
             del requests[key]
+            self._times.drew(engine, len(response.token_ids))
             group = self._groups[key[0]]
             group.found[key[1]] = response
             if len(group.found) == self._samples:

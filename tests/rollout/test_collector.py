@@ -350,7 +350,7 @@ def test_it_goes_on_from_its_state_with_what_waited(made):
         again.close()
 
 
-def test_the_idle_share_of_engines_is_by_the_clock():
+def test_idle_share_and_speed_of_engines_are_by_the_clock():
     now = [0.0]
     engines = FakeEngines(2, eager=False)
     stream = GroupStream(1, 0, 9, True, True, 9, Source(1))
@@ -360,7 +360,13 @@ def test_the_idle_share_of_engines_is_by_the_clock():
     with pytest.raises(NoProgress):
         collector.wait_drawn()
     assert [engines.has(0), engines.has(1)] == [1, 0]
-    # From second 10 on one of the two engines is busy.
+    # From second 10 on one of the two engines is busy, and draws two tokens.
     now[0] = 20.0
-    assert collector.figures()["speed/engines_idle_share"] == pytest.approx((20 + 10) / 40)
+    collector.start()
+    engines.draw(0)
+    until(lambda: not any(collector._outstanding))
+    figures = collector.figures()
+    assert figures["speed/engines_idle_share"] == pytest.approx((20 + 10) / 40)
+    assert figures["speed/engine_tokens_per_s.0"] == pytest.approx(2 / 10)
+    assert "speed/engine_tokens_per_s.1" not in figures
     collector.close()
