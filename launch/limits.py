@@ -5,7 +5,7 @@ from typing import Any
 
 from launch.config import RunConfig
 from reward.sandbox import Isolation
-from rollout.config import ASYNCHRONOUS, DROP, KEEP, MASK, ONE_STEP_OFF, SYNCHRONOUS
+from rollout.config import ASYNCHRONOUS, DROP, HEDGE, KEEP, LEFT_ALONE, MASK, ONE_STEP_OFF, SYNCHRONOUS
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
@@ -35,6 +35,7 @@ CHOICES = {
     "reward.code.scoring": ("all", "share"),
     "rollout.mode": (SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS),
     "rollout.stale": (DROP, MASK, KEEP),
+    "rollout.stragglers.policy": (LEFT_ALONE, HEDGE),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -180,6 +181,7 @@ ABOVE_ONE = (
     "alarms.length_explosion",
     "alarms.mismatch",
     "alarms.gradient_spike",
+    "rollout.stragglers.factor",
 )
 BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (

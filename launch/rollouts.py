@@ -18,10 +18,11 @@ from reward.pool import RewardPool
 from reward.types import Verdict
 from rollout.calls import EngineCalls
 from rollout.collector import Collector, Judged
-from rollout.config import ASYNCHRONOUS, DROP
+from rollout.config import ASYNCHRONOUS, DROP, HEDGE, RolloutConfig
 from rollout.mixing import MixedSource
 from rollout.pool import RolloutPool
 from rollout.prompts import PromptSource
+from rollout.stragglers import Stragglers
 from rollout.stream import Batch, GroupStream
 from rollout.types import Prompt, Response
 
@@ -81,6 +82,7 @@ class Rollouts:
             in_flight,
             taken_up.state["weight_version"] if taken_up else 0,
             rollout.deadline_s,
+            stragglers_of(rollout),
         )
         if taken_up and not same_prompts:
             stream.begin_after(taken_up.step)
@@ -134,6 +136,13 @@ class Rollouts:
             {name: [verdict for group in drawn for verdict in group.payload.further[name]] for name in self._terms},
             batch_metrics(batch) | self._collector.figures(),
         )
+
+
+def stragglers_of(config: RolloutConfig) -> Stragglers | None:
+    """What tells late responses; None where they are left alone."""
+    if config.stragglers.policy != HEDGE:
+        return None
+    return Stragglers(config.stragglers.factor, config.prompts_per_step * config.samples_per_prompt)
 
 
 def batch_metrics(batch: Batch) -> dict[str, float]:

@@ -6,6 +6,8 @@ from typing import Any
 SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS = "synchronous", "one_step_off", "asynchronous"
 # What becomes of tokens that are more than off_policy.max_staleness weight versions old.
 DROP, MASK, KEEP = "drop", "mask", "keep"
+# What becomes of responses that take much longer than the others.
+LEFT_ALONE, HEDGE = "none", "hedge"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,20 @@ class FilterConfig:
 
 
 @dataclass(frozen=True)
+class StragglerConfig:
+    """What is done about responses that take much longer than the others."""
+
+    policy: str  # none | hedge
+    factor: float
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     mode: str  # synchronous | one_step_off | asynchronous
     stale: str  # drop | mask | keep
     recompute_kv: bool
     filter: FilterConfig
+    stragglers: StragglerConfig
     engines: int
     adapter: str  # auto | in_process | async
     prompts_per_step: int

@@ -60,6 +60,19 @@ from tests.composed import compose
             "rollout.filter.no_signal drops every group of rollout.samples_per_prompt = 1: a single score has nothing "
             "to differ from; give false, or more samples.",
         ),
+        (
+            "rollout.stragglers.policy=hedge rollout.engines=1",
+            "rollout.stragglers.policy = hedge has late responses drawn by another engine, and rollout.engines = 1; "
+            "give more engines, or none.",
+        ),
+        (
+            "rollout.stragglers.policy=hedge rollout.mode=asynchronous",
+            "rollout.stragglers.policy = hedge takes whichever of two equal responses ends first, and under "
+            "rollout.mode = asynchronous weights change while they are drawn: they would not be equal, and the shorter "
+            "one would be favoured; give none, as no batch waits for one response there.",
+        ),
+        ("rollout.stragglers.factor=1", "rollout.stragglers.factor = 1.0 has to be above 1."),
+        ("rollout.stragglers.policy=cut", "rollout.stragglers.policy = cut is not one of none, hedge."),
     ],
 )
 def test_what_does_not_go_together(overrides, sentence):
@@ -74,6 +87,8 @@ def test_what_does_not_go_together(overrides, sentence):
         "rollout.mode=asynchronous off_policy.max_staleness=4 rollout.stale=mask rollout.recompute_kv=false",
         "rollout.mode=one_step_off off_policy.max_staleness=1 correction=tis",
         "rollout.filter.no_signal=true rollout.filter.max_failures=2",
+        "rollout.stragglers.policy=hedge",
+        "rollout.stragglers.policy=hedge rollout.mode=one_step_off off_policy.max_staleness=1",
     ],
 )
 def test_what_does(overrides):
@@ -89,3 +104,9 @@ def test_the_mode_is_told_and_what_it_asks_for():
     )
     assert "correction=tis" in advised
     assert len(rollout_advice(compose([*stale, "correction=tis"]))) == 1
+
+
+def test_that_the_first_of_two_answers_counts_is_told_with_its_bias():
+    [line] = rollout_advice(compose(["rollout.stragglers.policy=hedge", "rollout.stragglers.factor=2.5"]))
+    assert line.startswith("A response that takes 2.5 times the median is drawn by an idle engine too")
+    assert line.endswith("that favours the shorter of two responses.")

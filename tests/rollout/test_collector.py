@@ -364,7 +364,7 @@ def test_idle_share_and_speed_of_engines_are_by_the_clock():
     now[0] = 20.0
     collector.start()
     engines.draw(0)
-    until(lambda: not any(collector._outstanding))
+    until(lambda: not collector._assigned.owing())
     figures = collector.figures()
     assert figures["speed/engines_idle_share"] == pytest.approx((20 + 10) / 40)
     assert figures["speed/engine_tokens_per_s.0"] == pytest.approx(2 / 10)
