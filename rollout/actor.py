@@ -96,6 +96,8 @@ class EngineActor:
         return given_up + list(zip(found, responses, strict=True))
 
     def _responses(self, requests: Sequence[GenerationRequest], completions: Sequence["Completion"]) -> list[Response]:
+        if not completions:
+            return []  # a tokenizer decodes an empty list to one empty text
         texts = self._tokenizer.batch_decode([c.token_ids.tolist() for c in completions], skip_special_tokens=True)
         return [
             Response(

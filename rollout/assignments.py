@@ -33,6 +33,10 @@ class Assignments:
         desk = self._desks[engine]
         return len(desk.requests) + len(desk.called_off)
 
+    def wanted(self, engine: int) -> int:
+        """How many of them would count."""
+        return len(self._desks[engine].requests)
+
     def owing(self) -> list[int]:
         """The engines that owe answers."""
         return [engine for engine in range(len(self)) if self.owed(engine)]

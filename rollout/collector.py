@@ -130,13 +130,13 @@ class Collector:
             self._open = True
             self._feed()
             self._changed.notify_all()
-        self._wait(lambda: not self._assigned.owing() or self._batch_is_there(), refresh=True)
+        self._wait(lambda: not self._drawing() or self._batch_is_there(), refresh=True)
 
     def wait_judged(self) -> Batch | None:
         """The next batch; None where groups were dropped, and others are being drawn for them."""
 
         def judged() -> bool:
-            return bool(self._batch_is_there() or not self._judging or self._assigned.owing())
+            return bool(self._batch_is_there() or not self._judging or self._drawing())
 
         self._wait(judged, refresh=True)
         with self._changed:
@@ -204,6 +204,14 @@ class Collector:
     def _batch_is_there(self) -> bool:
         return self._stream.is_ready(self._version)
 
+    def _drawing(self) -> bool:
+        """Whether responses are waited for, of lost engines too."""
+        return any(self._assigned.wanted(engine) for engine in range(len(self._assigned)))
+
+    def _missed(self) -> bool:
+        """Whether an engine is lost with responses that nobody else draws, or that another one may yet end first."""
+        return any(self._assigned.wanted(engine) for engine in self._down)
+
     def _busy(self) -> list[int]:
         """Engines that are not lost and owe answers."""
         return [engine for engine in self._assigned.owing() if engine not in self._down]
@@ -222,7 +230,7 @@ class Collector:
                 if done():
                     return
                 # Where weights change between batches only, the others first have to end what they draw.
-                if self._down and refresh and (self._in_flight or not self._busy()):
+                if refresh and self._missed() and (self._in_flight or not self._busy()):
                     lost = dict(self._down)
                 elif (left_s := deadline - self._clock()) <= 0:
                     raise NoProgress(self._standstill())

@@ -24,6 +24,7 @@ def test_the_first_answer_counts_and_the_other_engine_is_called_off():
     assert made.answer(2, KEYS[0]) == [0]
     # Engine 0 still owes two answers, of which one counts for nothing.
     assert [made.owed(engine) for engine in range(3)] == [2, 0, 0]
+    assert made.wanted(0) == 1
     assert made.request(0, KEYS[0]) is None
     assert made.give_up(0, KEYS[0])
     assert not made.give_up(0, KEYS[1])

@@ -100,6 +100,7 @@ def test_an_idle_engine_draws_what_takes_too_long_with_the_same_seed_and_the_fir
     # Nothing is being drawn when weights change.
     with late.collector.weights_change(2):
         assert late.engines.has(0) + late.engines.has(1) == 0
+    assert not any(word.startswith("replace") for word in late.engines.said)
 
 
 def test_where_the_late_one_ends_first_after_all_the_copy_is_called_off(late):
@@ -115,6 +116,9 @@ def test_where_the_late_one_ends_first_after_all_the_copy_is_called_off(late):
     until(lambda: late.engines.has(0) == 0)
     figures = late.collector.figures()
     assert (figures["speed/hedges"], figures["speed/hedges_won"]) == (1, 0)
+    with late.collector.weights_change(2):
+        late.engines.update(2)
+    assert not any(word.startswith("replace") for word in late.engines.said)
 
 
 def test_a_busy_engine_draws_nothing_twice(late):
