@@ -145,6 +145,7 @@ class Collector:
                 if self._whole:
                     self._engines.whole_rollout()
                 self._whole = True
+                self.difficulty.settle()
                 self._feed()
                 self._changed.notify_all()
             return batch
@@ -182,6 +183,11 @@ class Collector:
                 row |= {"speed/hedges": self._hedges, "speed/hedges_won": self._hedges_won}
                 self._hedges, self._hedges_won = 0, 0
             return row
+
+    def rates(self) -> list[float]:
+        """The mean pass rates of all prompts that had been drawn when the last batch was taken."""
+        with self._changed:
+            return self.difficulty.rates()
 
     def state_dict(self, prompts: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], list[Drawn]]:
         """JSON values, and the groups that wait for a batch, to be saved with them.

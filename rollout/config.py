@@ -31,6 +31,15 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class CurriculumConfig:
+    """Which prompts are passed over, by their mean pass rate so far."""
+
+    lowest: float | None
+    highest: float | None
+    revisit_epochs: int | None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     name: str
     path: str | None
@@ -39,6 +48,7 @@ class DataConfig:
     mix: dict[str, SourceConfig]
     weights: dict[str, float]
     index: str | None
+    curriculum: CurriculumConfig
     evaluation: dict[str, SourceConfig]
     overlap: str  # refuse | drop
     shuffle: bool
