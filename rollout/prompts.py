@@ -122,7 +122,7 @@ class PromptSource:
         while len(taken) < count and self._position < len(self._order):
             uid = self._order[self._position]
             self._position += 1
-            if uid not in taken and (curriculum is None or curriculum.allows(uid, self._epoch)):
+            if curriculum is None or curriculum.allows(uid, self._epoch):
                 taken[uid] = self._prompts[uid]
 
     def prompt(self, uid: str) -> Prompt:

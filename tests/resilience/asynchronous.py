@@ -1,5 +1,6 @@
 """A run in asynchronous mode on two engines, and what it may neither lose nor double."""
 
+import re
 from pathlib import Path
 
 import pyarrow.parquet
@@ -16,6 +17,10 @@ SETTINGS = (
     "rollout.stall_s=15",
     "rollout.sync_timeout_s=20",
 )
+
+DIED = re.compile(r"engine \d died: .* started anew; requests that were lost are issued once more\.")
+# Where weights are due before the engine has been silent for long enough, it is their transfer that finds it.
+HUNG = re.compile(r"engine \d (hung|did not answer in).* started anew; requests that were lost are issued once more\.")
 
 
 def trained(folder: Path, steps: int) -> list[tuple[str, int]]:
