@@ -105,6 +105,7 @@ class Collector:
         self._incarnations = [engines.incarnation(engine) for engine in range(count)]
         self._down: dict[int, str] = {}
         self._open, self._changing, self._closing = in_flight, False, False
+        self._replacing = False
         self._whole = True
         self._failure: BaseException | None = None
         self._times = EngineTimes(count, clock)
@@ -238,6 +239,8 @@ class Collector:
                 # Where weights change between batches only, the others first have to end what they draw.
                 if refresh and self._missed() and (self._in_flight or not self._busy()):
                     lost = dict(self._down)
+                    # Verdicts may yet drop groups, and nothing may be drawn for them where weights cannot change then.
+                    self._replacing = not self._in_flight
                 elif (left_s := deadline - self._clock()) <= 0:
                     raise NoProgress(self._standstill())
                 else:
@@ -246,6 +249,8 @@ class Collector:
                 self._whole = False
                 self._engines.replace(lost)
                 self._engines.refresh()
+                with self._changed:
+                    self._replacing = False
                 self._acknowledge()
                 deadline = self._clock() + self._deadline_s
 
@@ -277,7 +282,7 @@ class Collector:
 
     def _feed(self) -> None:
         """Deal what is admitted over the engines, in the order of a hash of (uid, sample); who has least gets first."""
-        if not self._open or self._closing or self._failure:
+        if not self._open or self._replacing or self._closing or self._failure:
             return
         issues = self._stream.admit(self._version)
         if not issues:
