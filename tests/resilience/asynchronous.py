@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from tests.resilience.runs import state
+from launch.config import compose
+from launch.prepare import prepare
+from tests.resilience import runs
 
 # Few sequences at a time, so that engines are drawing whenever something befalls them.
 SETTINGS = (
@@ -31,11 +33,18 @@ def trained(folder: Path, steps: int) -> list[tuple[str, int]]:
     return [(row["uid"], row["sample"]) for table in tables for row in table.to_pylist()]
 
 
-def nothing_lost_or_doubled(folder: Path, straight: Path, steps: int) -> str:
-    """Asserts that the run trained on each group once, on those of `straight`, whatever their order; in words."""
-    found, wanted = trained(folder, steps), trained(straight, steps)
+def handed_out(steps: int) -> list[tuple[str, int]]:
+    """Prompt and sample of every response of the first steps, as the source of the prompts hands them out."""
+    config = compose(["output.folder=unused", *runs.SETTINGS, *SETTINGS])
+    source, samples = prepare(config).train, range(config.rollout.samples_per_prompt)
+    return [(prompt.uid, sample) for _ in range(steps) for prompt in source.next() for sample in samples]
+
+
+def nothing_lost_or_doubled(folder: Path, steps: int) -> str:
+    """Asserts that the run trained once on each response of the prompts that its steps have, in words."""
+    found, wanted = trained(folder, steps), handed_out(steps)
     assert len(set(found)) == len(found), "a response was trained on twice"
-    assert sorted(found) == sorted(wanted), "other groups than in the synchronous run"
-    stream = state(folder, steps)["rollout"]["stream"]
+    assert sorted(found) == sorted(wanted), "other responses than those of the prompts that were handed out"
+    stream = runs.state(folder, steps)["rollout"]["stream"]
     assert (stream["taken"], stream["kept"], stream["again"]) == (steps, [], [])
-    return f"nothing: each of the {len(found)} responses that a synchronous run draws was trained on once"
+    return f"nothing: each of the {len(found)} responses of its prompts was trained on once"

@@ -149,7 +149,7 @@ def asynchronous_losses(bench: Bench) -> list[Row]:
         hung_s = until_step(process, 4)
         assert asynchronous.HUNG.search(process.said()), process.said()
         assert process.wait(LIMIT_S) == 0, process.errors()
-    lost = asynchronous.nothing_lost_or_doubled(bench.folder, bench.straight, 6)
+    lost = asynchronous.nothing_lost_or_doubled(bench.folder, 6)
     again = "its requests issued once more with the same seeds"
     return [
         Row("kill -9 of an engine, asynchronous mode", f"replaced, {again}; the other went on", killed_s, lost),

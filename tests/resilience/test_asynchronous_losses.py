@@ -12,7 +12,7 @@ from tests.resilience.runs import SETTINGS, MarkedRun
 pytestmark = pytest.mark.slow
 
 
-def test_an_engine_that_is_killed_and_one_that_hangs_lose_and_double_no_response(straight, tmp_path):
+def test_an_engine_that_is_killed_and_one_that_hangs_lose_and_double_no_response(tmp_path):
     with MarkedRun(tmp_path / "run", *SETTINGS, *asynchronous.SETTINGS) as run:
         run.send("engine", signal.SIGKILL, after=1)
         run.wait_for_step(2)
@@ -22,6 +22,6 @@ def test_an_engine_that_is_killed_and_one_that_hangs_lose_and_double_no_response
         assert asynchronous.HUNG.search(run.said()), run.said()
         assert not hung.is_running()
         assert left_behind(run.mark, 15) == []
-    asynchronous.nothing_lost_or_doubled(run.folder, straight, 6)
+    asynchronous.nothing_lost_or_doubled(run.folder, 6)
     rows = [row for row in read_metrics(run.folder) if row["step"]]
     assert all(row["staleness/max"] <= 1 and row["sync/canary_abs_mean"] < 1e-4 for row in rows)
