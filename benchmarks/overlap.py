@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,9 @@ class TimedEngines:
                     return answers
                 ends = [engine.running[0][0] for engine in self._engines if engine.running]
                 self._news.wait(max(0.0, min([until, *ends]) - now))
+
+    def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> None:
+        raise AssertionError(keys)
 
     def replace(self, lost: Mapping[int, str]) -> None:
         raise AssertionError(lost)

@@ -5,7 +5,7 @@ from typing import Any
 
 from launch.config import RunConfig
 from reward.sandbox import Isolation
-from rollout.config import ASYNCHRONOUS, DROP, KEEP, MASK, ONE_STEP_OFF, SYNCHRONOUS
+from rollout.config import ASYNCHRONOUS, DROP, HEDGE, KEEP, LEFT_ALONE, MASK, ONE_STEP_OFF, SYNCHRONOUS
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
@@ -35,6 +35,7 @@ CHOICES = {
     "reward.code.scoring": ("all", "share"),
     "rollout.mode": (SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS),
     "rollout.stale": (DROP, MASK, KEEP),
+    "rollout.stragglers.policy": (LEFT_ALONE, HEDGE),
     "rollout.adapter": ("auto", "in_process", "async"),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
@@ -69,6 +70,7 @@ AT_LEAST_ONE = (
     "reward.sandbox.processes",
     "reward.sandbox.file_mb",
     "reward.sandbox.output_kb",
+    "data.curriculum.revisit_epochs",
     "rollout.engines",
     "rollout.filter.max_rounds",
     "rollout.filter.oversample",
@@ -100,6 +102,8 @@ NOT_NEGATIVE = (
     "off_policy.max_staleness",
     "reference.coef",
     "data.heldout",
+    "data.curriculum.lowest",
+    "data.curriculum.highest",
     "reward.max_failure_share",
     "reward.terms.truncation_penalty",
     "reward.code.tolerance",
@@ -168,6 +172,8 @@ AT_MOST_ONE = (
     "alarms.heldout_fall",
     "alarms.no_signal",
     "alarms.verifier_failures",
+    "data.curriculum.lowest",
+    "data.curriculum.highest",
     "reward.max_failure_share",
     "rollout.top_p",
     "rollout.min_p",
@@ -181,6 +187,7 @@ ABOVE_ONE = (
     "alarms.length_explosion",
     "alarms.mismatch",
     "alarms.gradient_spike",
+    "rollout.stragglers.factor",
 )
 BELOW_ONE = ("learner.beta1", "learner.beta2", "reward.math.tolerance")
 BOUNDS = (

@@ -54,6 +54,7 @@ MAY_DIFFER = (
     "rollout.start_timeout_s",
     "rollout.deadline_s",
     "rollout.stall_s",
+    "rollout.stragglers.",
     "rollout.restarts",
     "rollout.sync_timeout_s",
     "learner.ranks",

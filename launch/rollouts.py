@@ -18,10 +18,13 @@ from reward.pool import RewardPool
 from reward.types import Verdict
 from rollout.calls import EngineCalls
 from rollout.collector import Collector, Judged
-from rollout.config import ASYNCHRONOUS, DROP
+from rollout.config import ASYNCHRONOUS, DROP, HEDGE, CurriculumConfig, RolloutConfig
+from rollout.curriculum import Curriculum
+from rollout.difficulty import Difficulty
 from rollout.mixing import MixedSource
 from rollout.pool import RolloutPool
 from rollout.prompts import PromptSource
+from rollout.stragglers import Stragglers
 from rollout.stream import Batch, GroupStream
 from rollout.types import Prompt, Response
 
@@ -70,7 +73,7 @@ class Rollouts:
             drop_stale=rollout.stale == DROP,
             max_rounds=rollout.filter.max_rounds,
             oversample=rollout.filter.oversample,
-            hand_out=lambda: [prompt.uid for prompt in source.next()],
+            hand_out=lambda: [prompt.uid for prompt in source.next(self._curriculum)],
         )
         self._collector = Collector(
             EngineCalls(engines, training_sampling(rollout), rollout.stall_s),
@@ -82,7 +85,9 @@ class Rollouts:
             in_flight,
             taken_up.state["weight_version"] if taken_up else 0,
             rollout.deadline_s,
+            stragglers_of(rollout),
         )
+        self._curriculum = curriculum_of(config.data.curriculum, self._collector.difficulty)
         if taken_up and not same_prompts:
             stream.begin_after(taken_up.step)
         elif taken_up:
@@ -133,8 +138,34 @@ class Rollouts:
             [group.responses for group in drawn],
             [verdict for group in drawn for verdict in group.payload.own],
             {name: [verdict for group in drawn for verdict in group.payload.further[name]] for name in self._terms},
-            batch_metrics(batch) | self._collector.figures(),
+            batch_metrics(batch) | self._collector.figures() | self._passed_over(),
         )
+
+    def _passed_over(self) -> dict[str, float]:
+        """The share of prompts with a record that the curriculum passes over."""
+        rates = self._collector.rates()
+        if not (self._curriculum and rates):
+            return {}
+        return {"difficulty/passed_over_share": self._curriculum.outside_share(rates)}
+
+
+def curriculum_of(config: CurriculumConfig, difficulty: Difficulty) -> Curriculum | None:
+    """What passes over prompts by their record in `difficulty`; None where every prompt is drawn."""
+    if config.lowest is None and config.highest is None:
+        return None
+
+    def rate(uid: str) -> float | None:
+        record = difficulty.of(uid)
+        return record.pass_rate if record else None
+
+    return Curriculum(config, rate)
+
+
+def stragglers_of(config: RolloutConfig) -> Stragglers | None:
+    """What tells late responses; None where they are left alone."""
+    if config.stragglers.policy != HEDGE:
+        return None
+    return Stragglers(config.stragglers.factor, config.prompts_per_step * config.samples_per_prompt)
 
 
 def batch_metrics(batch: Batch) -> dict[str, float]:

@@ -72,7 +72,11 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *_remote_code(config),
         *_adapters(config),
         *evaluation_problems(config.data),
-        *(training_problems(config.data, config.rollout.prompts_per_step) if training else []),
+        *(
+            training_problems(config.data, config.rollout.prompts_per_step, config.rollout.samples_per_prompt)
+            if training
+            else []
+        ),
         *(logger_problems(config.logger) if training else []),
     ]
 

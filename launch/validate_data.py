@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from reward.verifiers import UnknownVerifier, import_path
-from rollout.config import DataConfig, SourceConfig
+from rollout.config import CurriculumConfig, DataConfig, SourceConfig
 from rollout.fields import PROMPT
 from rollout.prompt_index import WRITE_ONE
 from rollout.prompts import NEEDED
@@ -39,7 +39,7 @@ def evaluation_problems(data: DataConfig) -> Iterator[str]:
         yield from _source("data.train", data.train)  # held-out rows are read as it says
 
 
-def training_problems(data: DataConfig, prompts_per_step: int) -> Iterator[str]:
+def training_problems(data: DataConfig, prompts_per_step: int, samples_per_prompt: int) -> Iterator[str]:
     """Sentences about the sources to train on, and how they go with the evaluation sets."""
     if data.train.kind == "none":
         yield (
@@ -65,9 +65,30 @@ def training_problems(data: DataConfig, prompts_per_step: int) -> Iterator[str]:
             )
     if data.index is not None and not Path(data.index).is_file():
         yield f"data.index: there is no file {data.index}; {WRITE_ONE}."
+    yield from _curriculum(data.curriculum, samples_per_prompt)
     rows = data.train.rows
     if rows is not None and rows < prompts_per_step and not data.mix:
         yield f"rollout.prompts_per_step = {prompts_per_step} is more than data.train.rows = {rows}."
+
+
+def _curriculum(curriculum: CurriculumConfig, samples_per_prompt: int) -> Iterator[str]:
+    lowest, highest = curriculum.lowest, curriculum.highest
+    if lowest == 0.0:
+        yield "data.curriculum.lowest = 0.0 passes over nothing, as no pass rate is below it; give more, or null."
+    if highest == 1.0:
+        yield "data.curriculum.highest = 1.0 passes over nothing, as no pass rate is above it; give less, or null."
+    low, high = 0.0 if lowest is None else lowest, 1.0 if highest is None else highest
+    if low > high:
+        yield (
+            f"data.curriculum.lowest = {low:g} is above data.curriculum.highest = {high:g}, so no prompt would be "
+            "drawn a second time; exchange them."
+        )
+    elif not any(low <= right / samples_per_prompt <= high for right in range(samples_per_prompt + 1)):
+        yield (
+            f"data.curriculum allows pass rates from {low:g} to {high:g}, and no share of rollout.samples_per_prompt = "
+            f"{samples_per_prompt} responses lies there: every prompt would be passed over once it has been drawn; "
+            "widen the bounds, or raise samples_per_prompt."
+        )
 
 
 def _name(setting: str, name: str, taken: tuple[str, ...]) -> Iterator[str]:

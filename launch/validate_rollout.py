@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from launch.config import RunConfig
-from rollout.config import ASYNCHRONOUS, DROP, ONE_STEP_OFF, SYNCHRONOUS
+from rollout.config import ASYNCHRONOUS, DROP, HEDGE, ONE_STEP_OFF, SYNCHRONOUS
 
 # Estimators whose baseline is what the group scores itself, and those under which a group whose scores are all the same
 # has no advantage.
@@ -15,10 +15,15 @@ def rollout_problems(config: RunConfig) -> Iterator[str]:
     """A sentence for each setting to change. Every setting by itself is within its limits."""
     yield from _mode(config)
     yield from _filter(config)
+    yield from _stragglers(config)
 
 
 def rollout_advice(config: RunConfig) -> list[str]:
-    """What is worth knowing about the mode before the run starts."""
+    """What is worth knowing about the mode, and about late responses, before the run starts."""
+    return [*_of_mode(config), *_of_stragglers(config)]
+
+
+def _of_mode(config: RunConfig) -> list[str]:
     rollout, limit = config.rollout, config.off_policy.max_staleness
     if rollout.mode == SYNCHRONOUS:
         return []
@@ -30,6 +35,17 @@ def rollout_advice(config: RunConfig) -> list[str]:
             "another correction reweights them."
         )
     return lines
+
+
+def _of_stragglers(config: RunConfig) -> list[str]:
+    stragglers = config.rollout.stragglers
+    if stragglers.policy != HEDGE:
+        return []
+    return [
+        f"A response that takes {stragglers.factor:g} times the median is drawn by an idle engine too, with the same "
+        "seed, and the first to end counts (rollout.stragglers). Where two engines draw other tokens from one seed, as "
+        "round-off lets them on GPUs, that favours the shorter of two responses."
+    ]
 
 
 def _mode(config: RunConfig) -> Iterator[str]:
@@ -100,4 +116,21 @@ def _filter(config: RunConfig) -> Iterator[str]:
         yield (
             f"rollout.filter.no_signal drops groups that algorithm.estimator = {config.algorithm.estimator} learns "
             "from, whose baseline is not that of the group; give false."
+        )
+
+
+def _stragglers(config: RunConfig) -> Iterator[str]:
+    rollout = config.rollout
+    if rollout.stragglers.policy != HEDGE:
+        return
+    if rollout.engines < 2:
+        yield (
+            f"rollout.stragglers.policy = hedge has late responses drawn by another engine, and rollout.engines = "
+            f"{rollout.engines}; give more engines, or none."
+        )
+    if rollout.mode == ASYNCHRONOUS:
+        yield (
+            "rollout.stragglers.policy = hedge takes whichever of two equal responses ends first, and under "
+            "rollout.mode = asynchronous weights change while they are drawn: they would not be equal, and the shorter "
+            "one would be favoured; give none, as no batch waits for one response there."
         )

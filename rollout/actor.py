@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
+from rollout.failures import CalledOff
 from rollout.types import GenerationRequest, Key, Response, Sampling
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class EngineActor:
         self.index = index
         self._engine: Any = None
         self._ended: list[tuple[Key, GenerationRequest, Completion | BaseException]] = []
-        self._under_way = 0
+        # By key the name that the engine knows it by, None as long as it has not said it.
+        self._under_way: dict[Key, str | None] = {}
         self._ended_one = threading.Condition()
 
     def start(self, adapter: str, settings: dict[str, Any]) -> None:
@@ -54,17 +56,26 @@ class EngineActor:
             def put(end: "Completion | BaseException") -> None:
                 with self._ended_one:
                     self._ended.append((key, request, end))
-                    self._under_way -= 1
+                    del self._under_way[key]
                     self._ended_one.notify()
 
             return put
 
         with self._ended_one:
-            self._under_way += len(requests)
+            self._under_way |= dict.fromkeys(requests)
         work = [(request, ended(key, request)) for key, request in requests.items()]
-        self._engine.submit(work, sampling)
+        names = self._engine.submit(work, sampling)
+        with self._ended_one:
+            named = zip(requests, names, strict=True)
+            self._under_way |= {key: name for key, name in named if key in self._under_way}
 
-    def collect(self, max_wait_s: float) -> list[tuple[Key, Response]]:
+    def call_off(self, keys: Sequence[Key]) -> None:
+        """Draw no further under `keys`. `collect` says of each that it has ended, with None unless it had before."""
+        with self._ended_one:
+            names = [name for key in keys if (name := self._under_way.get(key)) is not None]
+        self._engine.call_off(names)
+
+    def collect(self, max_wait_s: float) -> list[tuple[Key, Response | None]]:
         """What has ended since the last call, after `max_wait_s` at most. Raises what went wrong with a request.
 
         Where one has ended, those that end shortly after it come along: an answer for each would cost more than it is
@@ -74,11 +85,17 @@ class EngineActor:
             if self._ended_one.wait_for(lambda: self._ended, max_wait_s):
                 self._ended_one.wait_for(lambda: not self._under_way, GATHER_S)
             ended, self._ended = self._ended, []
-        for _, _, end in ended:
-            if isinstance(end, BaseException):
+        found: dict[Key, tuple[GenerationRequest, Completion]] = {}
+        given_up: list[tuple[Key, Response | None]] = []
+        for key, request, end in ended:
+            if isinstance(end, CalledOff):
+                given_up.append((key, None))
+            elif isinstance(end, BaseException):
                 raise end
-        keys, requests, completions = zip(*ended, strict=True) if ended else ((), (), ())
-        return list(zip(keys, self._responses(requests, completions), strict=True))
+            else:
+                found[key] = request, end
+        responses = self._responses([r for r, _ in found.values()], [done for _, done in found.values()])
+        return given_up + list(zip(found, responses, strict=True))
 
     def _responses(self, requests: Sequence[GenerationRequest], completions: Sequence["Completion"]) -> list[Response]:
         if not completions:

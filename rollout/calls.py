@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,11 +21,11 @@ Owner = tuple[int, int]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one engine has to say: responses that have ended, or what became of it."""
+    """What one engine has to say: responses that have ended, None for those it was called off, or what became of it."""
 
     engine: int
     incarnation: int
-    ended: list[tuple[Key, Response]]
+    ended: list[tuple[Key, Response | None]]
     lost: str | None
 
 
@@ -40,6 +40,10 @@ class Engines(Protocol):
 
     def submit(self, engine: int, incarnation: int, requests: Mapping[Key, GenerationRequest]) -> None:
         """Begin to draw, without waiting. Does nothing where the engine is of another incarnation."""
+        ...
+
+    def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> None:
+        """What the engine draws under `keys` is not wanted any more; it still answers, without waiting."""
         ...
 
     def collect(self, busy: Collection[int], wait_s: float, watched: bool) -> list[Answer]:
@@ -84,9 +88,10 @@ class EngineCalls:
         return self._pool.incarnation(engine)
 
     def submit(self, engine: int, incarnation: int, requests: Mapping[Key, GenerationRequest]) -> None:
-        call = self._pool.submit(engine, incarnation, requests, self._sampling)
-        if call is not None:
-            self._begun.append((call, (engine, incarnation)))
+        self._begin(self._pool.submit(engine, incarnation, requests, self._sampling), (engine, incarnation))
+
+    def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> None:
+        self._begin(self._pool.call_off(engine, incarnation, keys), (engine, incarnation))
 
     def replace(self, lost: Mapping[int, str]) -> None:
         self._pool.replace(lost)
@@ -119,6 +124,10 @@ class EngineCalls:
             self._looked = self._clock()
             answers += self._silent(owners)
         return answers
+
+    def _begin(self, call: Any, owner: Owner) -> None:
+        if call is not None:
+            self._begun.append((call, owner))
 
     def _poll(self, engine: int) -> None:
         call, incarnation = self._pool.collect(engine, LONG_POLL_S)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
 
-import numpy as np
-
+from rollout.assignments import Assignments
 from rollout.calls import Answer, Engines
 from rollout.difficulty import Difficulty
+from rollout.engine_times import EngineTimes
 from rollout.failures import NoProgress
+from rollout.garbage import garbage
 from rollout.seeds import keyed_hash, request_seed
+from rollout.stragglers import Stragglers
 from rollout.stream import Batch, GroupStream, Issue
 from rollout.types import GenerationRequest, Key, Prompt, Response
 
@@ -68,6 +70,7 @@ class Collector:
                wait for a batch on until its successor has been drawn
     version    of the weights that the engines have
     deadline_s the longest a wait may take
+    stragglers tells what idle engines are to draw too; None where they are not to
 
     Everything public is for one thread, the one that trains: engines are replaced there, because only there it is known
     that the learner can send weights.
@@ -84,25 +87,28 @@ class Collector:
         in_flight: bool,
         version: int,
         deadline_s: float,
+        stragglers: Stragglers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._engines, self._stream, self._prompt = engines, stream, prompt
         self._samples, self._seed, self._judge = samples, seed, judge
         self._in_flight, self._version = in_flight, version
-        self._deadline_s, self._clock = deadline_s, clock
+        self._deadline_s, self._stragglers, self._clock = deadline_s, stragglers, clock
         self.difficulty = Difficulty()
         count = len(engines)
         self._changed = Condition()
         self._groups: dict[int, _Group] = {}
         self._judging: set[int] = set()
-        self._outstanding: list[dict[Key, GenerationRequest]] = [{} for _ in range(count)]
+        self._assigned = Assignments(count)
+        self._copies: dict[Key, int] = {}
+        self._hedges, self._hedges_won = 0, 0
         self._incarnations = [engines.incarnation(engine) for engine in range(count)]
         self._down: dict[int, str] = {}
         self._open, self._changing, self._closing = in_flight, False, False
+        self._replacing = False
         self._whole = True
         self._failure: BaseException | None = None
-        self._idle_s, self._counted_from = 0.0, clock()
-        self._batch_from = self._counted_from
+        self._times = EngineTimes(count, clock)
         self._judges = ThreadPoolExecutor(JUDGES, thread_name_prefix="judge")
         self._thread = Thread(target=self._loop, name="rollout", daemon=True)
 
@@ -125,13 +131,13 @@ class Collector:
             self._open = True
             self._feed()
             self._changed.notify_all()
-        self._wait(lambda: not any(self._outstanding) or self._batch_is_there(), refresh=True)
+        self._wait(lambda: not self._drawing() or self._batch_is_there(), refresh=True)
 
     def wait_judged(self) -> Batch | None:
         """The next batch; None where groups were dropped, and others are being drawn for them."""
 
         def judged() -> bool:
-            return bool(self._batch_is_there() or not self._judging or any(self._outstanding))
+            return bool(self._batch_is_there() or not self._judging or self._drawing())
 
         self._wait(judged, refresh=True)
         with self._changed:
@@ -140,6 +146,7 @@ class Collector:
                 if self._whole:
                     self._engines.whole_rollout()
                 self._whole = True
+                self.difficulty.settle()
                 self._feed()
                 self._changed.notify_all()
             return batch
@@ -148,7 +155,7 @@ class Collector:
         """Where weights change between batches only, wait until nothing is being drawn or judged."""
         if self._in_flight:
             return
-        self._wait(lambda: not self._judging and not any(self._up()), refresh=False)
+        self._wait(lambda: not self._judging and not self._busy(), refresh=False)
         with self._changed:
             self._open = False
 
@@ -168,14 +175,20 @@ class Collector:
         self._acknowledge()
 
     def figures(self) -> dict[str, float]:
-        """Since the last call: the share of their time that engines had nothing to do. And what waits, in groups."""
+        """How engines spent their time since the last call, what waits, in groups, and how hard prompts have been."""
         with self._changed:
             self._account()
-            elapsed_s = self._clock() - self._batch_from
-            idle = self._idle_s / (elapsed_s * len(self._engines)) if elapsed_s else 0.0
-            self._idle_s, self._batch_from = 0.0, self._clock()
             waiting = {"buffer/kept": len(self._stream.kept), "buffer/under_way": len(self._stream.under_way)}
-            return {"speed/engines_idle_share": idle} | waiting | self.difficulty.metrics()
+            row = self._times.row() | waiting | self.difficulty.metrics()
+            if self._stragglers:
+                row |= {"speed/hedges": self._hedges, "speed/hedges_won": self._hedges_won}
+                self._hedges, self._hedges_won = 0, 0
+            return row
+
+    def rates(self) -> list[float]:
+        """The mean pass rates of all prompts that had been drawn when the last batch was taken."""
+        with self._changed:
+            return self.difficulty.rates()
 
     def state_dict(self, prompts: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], list[Drawn]]:
         """JSON values, and the groups that wait for a batch, to be saved with them.
@@ -198,9 +211,17 @@ class Collector:
     def _batch_is_there(self) -> bool:
         return self._stream.is_ready(self._version)
 
-    def _up(self) -> Iterator[dict[Key, GenerationRequest]]:
-        """What each engine that is not lost has to draw."""
-        return (requests for engine, requests in enumerate(self._outstanding) if engine not in self._down)
+    def _drawing(self) -> bool:
+        """Whether responses are waited for, of lost engines too."""
+        return any(self._assigned.wanted(engine) for engine in range(len(self._assigned)))
+
+    def _missed(self) -> bool:
+        """Whether an engine is lost with responses that nobody else draws, or that another one may yet end first."""
+        return any(self._assigned.wanted(engine) for engine in self._down)
+
+    def _busy(self) -> list[int]:
+        """Engines that are not lost and owe answers."""
+        return [engine for engine in self._assigned.owing() if engine not in self._down]
 
     # The thread that trains.
 
@@ -216,8 +237,10 @@ class Collector:
                 if done():
                     return
                 # Where weights change between batches only, the others first have to end what they draw.
-                if self._down and refresh and (self._in_flight or not any(self._up())):
+                if refresh and self._missed() and (self._in_flight or not self._busy()):
                     lost = dict(self._down)
+                    # Verdicts may yet drop groups, and nothing may be drawn for them where weights cannot change then.
+                    self._replacing = not self._in_flight
                 elif (left_s := deadline - self._clock()) <= 0:
                     raise NoProgress(self._standstill())
                 else:
@@ -226,28 +249,28 @@ class Collector:
                 self._whole = False
                 self._engines.replace(lost)
                 self._engines.refresh()
+                with self._changed:
+                    self._replacing = False
                 self._acknowledge()
                 deadline = self._clock() + self._deadline_s
 
     def _acknowledge(self) -> None:
         """Engines that were replaced have their weights: what was lost with those before is issued once more."""
         with self._changed:
-            for engine, requests in enumerate(self._outstanding):
+            for engine in range(len(self._assigned)):
                 incarnation = self._engines.incarnation(engine)
                 if incarnation == self._incarnations[engine]:
                     continue
                 self._incarnations[engine] = incarnation
                 self._down.pop(engine, None)
-                if requests:
-                    self._engines.submit(engine, incarnation, requests)
+                self._submit(engine, self._assigned.renew(engine))
             self._feed()
             self._changed.notify_all()
 
     def _standstill(self) -> str:
         drawn = ", ".join(
-            f"engine {engine} {'lost' if engine in self._down else 'draws'} {len(requests)}"
-            for engine, requests in enumerate(self._outstanding)
-            if requests
+            f"engine {engine} {'lost' if engine in self._down else 'draws'} {self._assigned.owed(engine)}"
+            for engine in self._assigned.owing()
         )
         return (
             f"no batch after {self._deadline_s:g} s (rollout.deadline_s): responses not there yet: "
@@ -259,7 +282,7 @@ class Collector:
 
     def _feed(self) -> None:
         """Deal what is admitted over the engines, in the order of a hash of (uid, sample); who has least gets first."""
-        if not self._open or self._closing or self._failure:
+        if not self._open or self._replacing or self._closing or self._failure:
             return
         issues = self._stream.admit(self._version)
         if not issues:
@@ -274,30 +297,64 @@ class Collector:
                 requests[issue.number, sample] = GenerationRequest(issue.uid, sample, prompt.token_ids, seed)
         order = sorted(requests, key=lambda key: keyed_hash(requests[key].uid, requests[key].sample))
         engines = [engine for engine in range(len(self._engines)) if engine not in self._down]
-        engines = sorted(engines or range(len(self._engines)), key=lambda engine: len(self._outstanding[engine]))
+        engines = sorted(engines or range(len(self._engines)), key=self._assigned.owed)
         for place, engine in enumerate(engines):
             share = {key: requests[key] for key in order[place :: len(engines)]}
-            self._outstanding[engine] |= share
-            if share and engine not in self._down:
+            self._assigned.give(engine, share)
+            if engine not in self._down:
+                self._submit(engine, share)
+
+    def _submit(self, engine: int, requests: dict[Key, GenerationRequest]) -> None:
+        if not requests:
+            return
+        if self._stragglers:
+            self._stragglers.begun(requests, self._clock())
+        self._engines.submit(engine, self._incarnations[engine], requests)
+
+    def _hedge(self) -> None:
+        """Have idle engines draw what takes too long elsewhere, with the same seeds.
+
+        Not while an engine is lost: it gets weights only when the others draw nothing.
+        """
+        idle = [engine for engine in range(len(self._assigned)) if not self._assigned.owed(engine)]
+        if self._stragglers is None or self._down or self._changing or not idle:
+            return
+        late = {key: found for key in self._stragglers.late(self._clock()) if (found := self._assigned.alone(key))}
+        for place, engine in enumerate(idle):
+            share = {key: late[key] for key in list(late)[place :: len(idle)]}
+            if share:
+                self._assigned.give(engine, share)
+                self._copies |= dict.fromkeys(share, engine)
                 self._engines.submit(engine, self._incarnations[engine], share)
+        self._hedges += len(late)
+
+    def _count(self, engine: int, key: Key) -> None:
+        """The engine's answer is the first; whoever else draws the response is called off."""
+        for other in self._assigned.answer(engine, key):
+            if other not in self._down:
+                self._engines.call_off(other, self._incarnations[other], [key])
+        if self._stragglers:
+            self._stragglers.ended(key, self._clock())
+            self._hedges_won += self._copies.pop(key, None) == engine
 
     def _account(self) -> None:
-        now = self._clock()
-        idle = sum(not requests for requests in self._outstanding)
-        self._idle_s += idle * (now - self._counted_from)
-        self._counted_from = now
+        self._times.spent([bool(self._assigned.owed(engine)) for engine in range(len(self._assigned))])
 
     def _heard(self, answer: Answer) -> list[_Group]:
         """Take in what an engine has said; the groups that are complete with it."""
-        engine, requests = answer.engine, self._outstanding[answer.engine]
+        engine = answer.engine
         if answer.incarnation != self._incarnations[engine]:
             return []
         complete = []
         for key, response in answer.ended:
-            if problem := _garbage(requests.get(key), response):
+            if self._assigned.give_up(engine, key):
+                continue
+            if problem := garbage(self._assigned.request(engine, key), response):
                 self._down[engine] = f"engine {engine} returned garbage: {problem}. See logs/engine-{engine}.log."
                 break
-            del requests[key]
+            assert response is not None
+            self._count(engine, key)
+            self._times.drew(engine, len(response.token_ids))
             group = self._groups[key[0]]
             group.found[key[1]] = response
             if len(group.found) == self._samples:
@@ -323,15 +380,13 @@ class Collector:
                 with self._changed:
                     self._account()
                     complete = [group for answer in answers for group in self._heard(answer)]
+                    self._hedge()
                     if complete and not self._closing:
                         self._judges.submit(self._have_judged, complete)
                     if answers:
                         self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001  raised by the thread that trains
             self._fail(error)
-
-    def _busy(self) -> list[int]:
-        return [engine for engine, requests in enumerate(self._outstanding) if requests and engine not in self._down]
 
     def _have_judged(self, groups: list[_Group]) -> None:
         try:
@@ -361,17 +416,3 @@ class Collector:
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
-
-
-def _garbage(request: GenerationRequest | None, response: Response) -> str:
-    """Why `response` cannot be what was drawn for `request`, "" where it can."""
-    if request is None:
-        return f"a response to {response.uid}, sample {response.sample}, that nobody asked for"
-    if (response.uid, response.sample) != (request.uid, request.sample):
-        return f"a response to {response.uid} in the place of {request.uid}"
-    if not len(response.token_ids) or len(response.logprobs) != len(response.token_ids):
-        return f"{len(response.token_ids)} tokens with {len(response.logprobs)} log-probabilities for {request.uid}"
-    # Round-off may lift a certainty a little above 0.
-    if not np.all(response.logprobs < 1e-3):
-        return f"log-probabilities for {request.uid} that are none"
-    return ""

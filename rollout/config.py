@@ -6,6 +6,8 @@ from typing import Any
 SYNCHRONOUS, ONE_STEP_OFF, ASYNCHRONOUS = "synchronous", "one_step_off", "asynchronous"
 # What becomes of tokens that are more than off_policy.max_staleness weight versions old.
 DROP, MASK, KEEP = "drop", "mask", "keep"
+# What becomes of responses that take much longer than the others.
+LEFT_ALONE, HEDGE = "none", "hedge"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class CurriculumConfig:
+    """Which prompts are passed over, by their mean pass rate so far."""
+
+    lowest: float | None
+    highest: float | None
+    revisit_epochs: int | None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     name: str
     path: str | None
@@ -37,6 +48,7 @@ class DataConfig:
     mix: dict[str, SourceConfig]
     weights: dict[str, float]
     index: str | None
+    curriculum: CurriculumConfig
     evaluation: dict[str, SourceConfig]
     overlap: str  # refuse | drop
     shuffle: bool
@@ -55,11 +67,20 @@ class FilterConfig:
 
 
 @dataclass(frozen=True)
+class StragglerConfig:
+    """What is done about responses that take much longer than the others."""
+
+    policy: str  # none | hedge
+    factor: float
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     mode: str  # synchronous | one_step_off | asynchronous
     stale: str  # drop | mask | keep
     recompute_kv: bool
     filter: FilterConfig
+    stragglers: StragglerConfig
     engines: int
     adapter: str  # auto | in_process | async
     prompts_per_step: int

@@ -5,6 +5,10 @@ class EngineFailed(RuntimeError):
     """The engine stopped; every request it held is lost. Another one can take its place."""
 
 
+class CalledOff(RuntimeError):
+    """The response is not wanted any more, because another engine has drawn it."""
+
+
 class RolloutFailed(RuntimeError):
     """Engines died or hung, and more often than `rollout.restarts` allows."""
 

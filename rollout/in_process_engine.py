@@ -15,7 +15,7 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from rollout.failures import EngineFailed
+from rollout.failures import CalledOff, EngineFailed
 from rollout.types import VersionSpan
 from rollout.vllm_adapter import (
     SCORING,
@@ -76,7 +76,16 @@ class InProcessEngine:
         work = [_Work(r.prompt_token_ids, sampling_params(r, sampling)) for r, _ in requests]
         for one, (_, ended) in zip(work, requests, strict=True):
             one.end.add_done_callback(partial(_tell, ended, one))
-        self._begin(work)
+        return self._begin(work)
+
+    def call_off(self, names):
+        def give_up():
+            left = {name: work for name in names if (work := self._running.pop(name, None))}
+            self._engine.abort_request(list(left))
+            for work in left.values():
+                work.end.set_exception(CalledOff())
+
+        self._enqueue(give_up)
 
     def score(self, sequences, deadline_s):
         work = [_Work(s, SCORING) for s in sequences]
@@ -181,17 +190,19 @@ class InProcessEngine:
         except FutureTimeout:
             raise EngineFailed(f"the engine did not take a command between two steps in {timeout_s:.0f} s") from None
 
-    def _begin(self, work: list[_Work]) -> None:
-        """Have all of `work` begun before the next step."""
+    def _begin(self, work: list[_Work]) -> list[str]:
+        """Have all of `work` begun before the next step; their names."""
         with self._wake:
             first = self._next_id
             self._next_id += len(work)
 
         def add():
-            for number, one in enumerate(work, first):
-                self._add(str(number), one)
+            for name, one in zip(names, work, strict=True):
+                self._add(name, one)
 
+        names = [str(first + i) for i in range(len(work))]
         self._enqueue(add)
+        return names
 
     def _finish(self, work: list[_Work], deadline_s: float) -> list[Any]:
         """Run all of `work` to its end and return vLLM's outputs in order."""

@@ -5,6 +5,7 @@ from fractions import Fraction
 from math import ceil, lcm
 from typing import Any
 
+from rollout.curriculum import Curriculum
 from rollout.prompts import PromptSource
 from rollout.sources import DataError
 from rollout.types import Prompt
@@ -70,10 +71,10 @@ class MixedSource:
                 )
             self._sources[name] = PromptSource(prompts, most, shuffle, seed)
 
-    def next(self) -> list[Prompt]:
-        """The prompts of the next step."""
+    def next(self, curriculum: Curriculum | None = None) -> list[Prompt]:
+        """The prompts of the next step. Raises PromptsExhausted where the curriculum allows too few of a source."""
         turns = [self._schedule.next() for _ in range(self._prompts_per_step)]
-        drawn = {name: iter(source.take(turns.count(name))) for name, source in self._sources.items()}
+        drawn = {name: iter(source.take(turns.count(name), curriculum)) for name, source in self._sources.items()}
         return [next(drawn[name]) for name in turns]
 
     def prompt(self, uid: str) -> Prompt:

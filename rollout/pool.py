@@ -73,6 +73,13 @@ class RolloutPool:
                 return None
             return self.actors[engine].submit.remote(dict(requests), sampling)
 
+    def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> Any:
+        """Have the engine give up what it draws under `keys`; the reference of the call, None as with `submit`."""
+        with self._lock:
+            if self._incarnations[engine] != incarnation:
+                return None
+            return self.actors[engine].call_off.remote(list(keys))
+
     def collect(self, engine: int, max_wait_s: float) -> tuple[Any, int]:
         """Ask the engine for what has ended since it was asked last; the reference of the call, and the incarnation of
         the engine that was asked."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollout.config import SourceConfig
+from rollout.curriculum import Curriculum
+from rollout.failures import PromptsExhausted
 from rollout.fields import Message, filled, gold_of, messages_of, paths
 from rollout.overlap import normalised
 from rollout.procedural import reasoning_gym_rows
@@ -80,7 +82,8 @@ class PromptSource:
     """Hands out prompts for ever, each once an epoch, never one twice in a step.
 
     The order of an epoch is a keyed hash of (seed, epoch, uid), so it does not depend on the order of the rows. Where
-    an epoch ends within a step, the next one puts the prompts of that step last.
+    an epoch ends within a step, the next one puts the prompts of that step last. A prompt that a curriculum does not
+    allow is passed over in that epoch.
     """
 
     def __init__(self, prompts: Sequence[Prompt], prompts_per_step: int, shuffle: bool, seed: int):
@@ -97,21 +100,30 @@ class PromptSource:
         self._epoch, self._position = 0, 0
         self._start_epoch(0, deferred=[])
 
-    def next(self) -> list[Prompt]:
-        """The prompts of the next step."""
-        return self.take(self._prompts_per_step)
+    def next(self, curriculum: Curriculum | None = None) -> list[Prompt]:
+        """The prompts of the next step. Raises PromptsExhausted where the curriculum allows too few."""
+        return self.take(self._prompts_per_step, curriculum)
 
-    def take(self, count: int) -> list[Prompt]:
+    def take(self, count: int, curriculum: Curriculum | None = None) -> list[Prompt]:
         """The next `count` prompts, at most as many as there are, for a step that takes fewer than `next`."""
-        end = self._position + count
-        uids = self._order[self._position : end]
-        self._position = end
-        if end > len(self._order):
-            missing = end - len(self._order)
-            self._start_epoch(self._epoch + 1, deferred=uids)
-            uids = uids + self._order[:missing]
-            self._position = missing
-        return [self._prompts[uid] for uid in uids]
+        taken: dict[str, Prompt] = {}
+        barren = 0  # epochs gone through in which there was none for this step
+        while len(taken) < count:
+            if self._position == len(self._order):
+                self._start_epoch(self._epoch + 1, deferred=list(taken))
+            before, whole = len(taken), self._position == 0
+            self._take_from_epoch(taken, count, curriculum)
+            barren = barren + 1 if whole and len(taken) == before else 0
+            if curriculum and barren == curriculum.cycle:
+                raise PromptsExhausted(curriculum.refusal(len(taken), count))
+        return list(taken.values())
+
+    def _take_from_epoch(self, taken: dict[str, Prompt], count: int, curriculum: Curriculum | None) -> None:
+        while len(taken) < count and self._position < len(self._order):
+            uid = self._order[self._position]
+            self._position += 1
+            if curriculum is None or curriculum.allows(uid, self._epoch):
+                taken[uid] = self._prompts[uid]
 
     def prompt(self, uid: str) -> Prompt:
         """The prompt of that uid."""

@@ -16,7 +16,7 @@ from vllm.inputs import TokensPrompt
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from rollout.failures import EngineFailed
+from rollout.failures import CalledOff, EngineFailed
 from rollout.types import VersionSpan
 from rollout.vllm_adapter import (
     SCORING,
@@ -40,7 +40,7 @@ class SeparateProcessEngine:
         self._next_id = 0
         self._running = 0
         self._asked = 0
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: dict[str, asyncio.Task] = {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm-async", daemon=True).start()
         self._engine = self._run(self._open(settings), None)
@@ -63,22 +63,34 @@ class SeparateProcessEngine:
                     key, self._prompt(request.prompt_token_ids), sampling_params(request, sampling)
                 )
                 ended(completion(output, spans))
+            except asyncio.CancelledError:
+                # vLLM has given it up on the way here.
+                ended(CalledOff())
             except EngineDeadError as error:
                 ended(EngineFailed(f"the engine process stopped: {error}"))
             except Exception as error:  # noqa: BLE001  handed on
                 ended(error)
             finally:
                 self._running -= 1
+                del self._tasks[key]
 
-        async def begin() -> None:
+        async def begin() -> list[str]:
             self._running += len(requests)
-            for key, (request, ended) in zip(self._keys(len(requests)), requests, strict=True):
-                task = asyncio.create_task(one(key, request, ended))
+            keys = self._keys(len(requests))
+            for key, (request, ended) in zip(keys, requests, strict=True):
                 # The loop itself keeps no task alive.
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[key] = asyncio.create_task(one(key, request, ended))
+            return keys
 
-        self._run(begin(), None)
+        return self._run(begin(), None)
+
+    def call_off(self, names):
+        async def give_up() -> None:
+            for name in names:
+                if task := self._tasks.get(name):
+                    task.cancel()
+
+        self._run(give_up(), None)
 
     def score(self, sequences, deadline_s):
         work = [(self._prompt(s), SCORING) for s in sequences]

@@ -72,8 +72,12 @@ class Engine(Protocol):
         self, requests: Sequence[GenerationRequest], sampling: Sampling, deadline_s: float
     ) -> list[Completion]: ...
 
-    def submit(self, requests: Sequence[tuple[GenerationRequest, Ended]], sampling: Sampling) -> None:
-        """Begin to draw; all of them are in the engine's queue before its next step."""
+    def submit(self, requests: Sequence[tuple[GenerationRequest, Ended]], sampling: Sampling) -> list[str]:
+        """Begin to draw; all of them are in the engine's queue before its next step. Their names, for `call_off`."""
+        ...
+
+    def call_off(self, names: Sequence[str]) -> None:
+        """Draw no further what is known by `names`: it ends with CalledOff, unless it has ended before."""
         ...
 
     def score(self, sequences: Sequence[np.ndarray], deadline_s: float) -> list[np.ndarray]:

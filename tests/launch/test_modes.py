@@ -76,7 +76,7 @@ def test_asynchronously_every_response_is_trained_once_by_weights_that_are_not_t
     assert set(seen.values()) == {1}
     assert versions[1] + versions[2] > 0
     state = json.loads((tmp_path / "checkpoints/step_000005/state.json").read_text())
-    stream, difficulty = state["rollout"]["stream"], state["rollout"]["difficulty"]
+    stream, difficulty = state["rollout"]["stream"], state["rollout"]["difficulty"]["records"]
     assert stream["taken"] == 5
     dropped = sum(row["groups/dropped"] for row in rows[1:])
     assert dropped > 0

@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from launch.rollouts import batch_metrics, judge_of
+from launch.rollouts import Rollouts, batch_metrics, curriculum_of, judge_of, stragglers_of
 from launch.saved_rollouts import pack, unpack
 from launch.verdicts import GroupVerdicts
 from reward.types import FailureKind, Verdict
 from rollout.collector import Drawn
 from rollout.difficulty import Difficulty
+from rollout.prompts import PromptSource
 from rollout.stream import Batch, Issue, Kept
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 from tests.composed import compose
@@ -104,6 +106,7 @@ def test_difficulty_is_the_mean_pass_rate_of_a_prompts_groups():
     for right, judged in ((1, 4), (3, 4), (0, 0), (2, 2)):
         record.add("a", right, judged)
     record.add("b", 0, 4)
+    record.settle()
     again = Difficulty()
     again.load_state_dict(json.loads(json.dumps(record.state_dict())))
     found = again.of("a")
@@ -114,3 +117,25 @@ def test_difficulty_is_the_mean_pass_rate_of_a_prompts_groups():
         "difficulty/never_right_share": 0.5,
         "difficulty/always_right_share": 0.0,
     }
+
+
+def test_prompts_are_handed_out_as_the_curriculum_allows():
+    """Every second prompt has been solved each time, and is passed over when the second epoch has begun."""
+    config = compose(["rollout.prompts_per_step=2", "data.curriculum.highest=0.9", "off_policy.minibatches=1"])
+    source = PromptSource([prompt(f"p/{row}") for row in range(4)], 2, False, 0)
+    pool = SimpleNamespace(actors=[None, None], incarnation=lambda engine: 0)
+    rollouts = Rollouts(config, pool, None, source, None, True)
+    hand_out, difficulty = rollouts._collector._stream._hand_out, rollouts._collector.difficulty
+    assert hand_out() + hand_out() == ["p/0", "p/1", "p/2", "p/3"]
+    for row in range(4):
+        difficulty.add(f"p/{row}", 8 * (row % 2), 8)
+    difficulty.settle()
+    assert hand_out() == ["p/0", "p/2"]
+    assert rollouts._passed_over() == {"difficulty/passed_over_share": 0.5}
+
+
+def test_without_bounds_there_is_no_curriculum_and_stragglers_are_left_alone():
+    config = compose([])
+    assert curriculum_of(config.data.curriculum, Difficulty()) is None
+    assert stragglers_of(config.rollout) is None
+    assert stragglers_of(compose(["rollout.stragglers.policy=hedge"]).rollout) is not None

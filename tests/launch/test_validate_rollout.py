@@ -71,6 +71,40 @@ from tests.composed import compose
             "rollout.filter.no_signal drops every group of rollout.samples_per_prompt = 1: a single score has nothing "
             "to differ from; give false, or more samples.",
         ),
+        (
+            "rollout.stragglers.policy=hedge rollout.engines=1",
+            "rollout.stragglers.policy = hedge has late responses drawn by another engine, and rollout.engines = 1; "
+            "give more engines, or none.",
+        ),
+        (
+            "rollout.stragglers.policy=hedge rollout.mode=asynchronous",
+            "rollout.stragglers.policy = hedge takes whichever of two equal responses ends first, and under "
+            "rollout.mode = asynchronous weights change while they are drawn: they would not be equal, and the shorter "
+            "one would be favoured; give none, as no batch waits for one response there.",
+        ),
+        (
+            "data.curriculum.lowest=0.6 data.curriculum.highest=0.5",
+            "data.curriculum.lowest = 0.6 is above data.curriculum.highest = 0.5, so no prompt would be drawn a second "
+            "time; exchange them.",
+        ),
+        (
+            "data.curriculum.lowest=0.26 data.curriculum.highest=0.37",
+            "data.curriculum allows pass rates from 0.26 to 0.37, and no share of rollout.samples_per_prompt = 8 "
+            "responses lies there: every prompt would be passed over once it has been drawn; widen the bounds, or "
+            "raise samples_per_prompt.",
+        ),
+        (
+            "data.curriculum.lowest=0",
+            "data.curriculum.lowest = 0.0 passes over nothing, as no pass rate is below it; give more, or null.",
+        ),
+        (
+            "data.curriculum.highest=1",
+            "data.curriculum.highest = 1.0 passes over nothing, as no pass rate is above it; give less, or null.",
+        ),
+        ("data.curriculum.lowest=1.5", "data.curriculum.lowest = 1.5 has to be at most 1."),
+        ("data.curriculum.revisit_epochs=0", "data.curriculum.revisit_epochs = 0 has to be at least 1."),
+        ("rollout.stragglers.factor=1", "rollout.stragglers.factor = 1.0 has to be above 1."),
+        ("rollout.stragglers.policy=cut", "rollout.stragglers.policy = cut is not one of none, hedge."),
     ],
 )
 def test_what_does_not_go_together(overrides, sentence):
@@ -85,6 +119,10 @@ def test_what_does_not_go_together(overrides, sentence):
         "rollout.mode=asynchronous off_policy.max_staleness=4 rollout.stale=mask rollout.recompute_kv=false",
         "rollout.mode=one_step_off off_policy.max_staleness=1 correction=tis",
         "rollout.filter.no_signal=true rollout.filter.max_failures=2",
+        "rollout.stragglers.policy=hedge",
+        "data.curriculum.lowest=0.1 data.curriculum.highest=0.9",
+        "data.curriculum.lowest=0.25 data.curriculum.highest=0.25 data.curriculum.revisit_epochs=null",
+        "rollout.stragglers.policy=hedge rollout.mode=one_step_off off_policy.max_staleness=1",
     ],
 )
 def test_what_does(overrides):
@@ -100,3 +138,9 @@ def test_the_mode_is_told_and_what_it_asks_for():
     )
     assert "correction=tis" in advised
     assert len(rollout_advice(compose([*stale, "correction=tis"]))) == 1
+
+
+def test_that_the_first_of_two_answers_counts_is_told_with_its_bias():
+    [line] = rollout_advice(compose(["rollout.stragglers.policy=hedge", "rollout.stragglers.factor=2.5"]))
+    assert line.startswith("A response that takes 2.5 times the median is drawn by an idle engine too")
+    assert line.endswith("that favours the shorter of two responses.")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.resilience import asynchronous
 from tests.resilience.actors import left_behind, orphans, wait_until
 from tests.resilience.page import write_part
 from tests.resilience.runs import (
@@ -135,6 +136,30 @@ def losses(bench: Bench) -> list[Row]:
 
 def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+@drill("asynchronous losses")
+def asynchronous_losses(bench: Bench) -> list[Row]:
+    """One run in asynchronous mode loses an engine twice while both draw and the learner trains."""
+    with marked(bench.folder, *asynchronous.SETTINGS) as process:
+        process.send("engine", signal.SIGKILL, after=1)
+        killed_s = until_step(process, 2)
+        assert asynchronous.DIED.search(process.said()), process.said()
+        process.send("engine", signal.SIGSTOP, after=3)
+        hung_s = until_step(process, 4)
+        assert asynchronous.HUNG.search(process.said()), process.said()
+        assert process.wait(LIMIT_S) == 0, process.errors()
+    lost = asynchronous.nothing_lost_or_doubled(bench.folder, 6)
+    again = "its requests issued once more with the same seeds"
+    return [
+        Row("kill -9 of an engine, asynchronous mode", f"replaced, {again}; the other went on", killed_s, lost),
+        Row(
+            "SIGSTOP of an engine, asynchronous mode",
+            f"found by rollout.stall_s=15 or, where weights were due, by rollout.sync_timeout_s=20; killed and {again}",
+            hung_s,
+            lost,
+        ),
+    ]
 
 
 @drill("stops")

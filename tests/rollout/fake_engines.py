@@ -1,7 +1,7 @@
 """Engines without Ray: they draw when they are told to, and break when they are told to."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class FakeEngines:
 
     said         what was asked of it besides requests, in order
     submitted    every request that an engine has been given, with its engine and incarnation
+    called_off   every key that an engine has been told to give up, with its engine
     """
 
     def __init__(self, count: int, eager: bool = True):
@@ -32,11 +33,12 @@ class FakeEngines:
         self.version = 0
         self.said: list[str] = []
         self.submitted: list[tuple[int, int, Key, GenerationRequest]] = []
+        self.called_off: list[tuple[int, Key]] = []
         self.broken: dict[int, str] = {}
         self.spoil: Callable[[Response], Response] = lambda drawn: drawn
         self._incarnations = [0] * count
         self._has: list[dict[Key, tuple[GenerationRequest, int]]] = [{} for _ in range(count)]
-        self._ended: list[list[tuple[Key, Response]]] = [[] for _ in range(count)]
+        self._ended: list[list[tuple[Key, Response | None]]] = [[] for _ in range(count)]
         self._news = threading.Condition()
 
     def __len__(self) -> int:
@@ -54,6 +56,16 @@ class FakeEngines:
                 self._has[engine][key] = request, self.version
             if self.eager and engine not in self.broken:
                 self._draw(engine)
+            self._news.notify_all()
+
+    def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> None:
+        with self._news:
+            if incarnation != self._incarnations[engine]:
+                return
+            self.called_off += [(engine, key) for key in keys]
+            if engine not in self.broken:
+                left = [key for key in keys if self._has[engine].pop(key, None)]
+                self._ended[engine] += [(key, None) for key in left]
             self._news.notify_all()
 
     def draw(self, engine: int, keep: int = 0) -> None:

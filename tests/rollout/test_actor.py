@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from rollout import actor as actor_file
 from rollout.actor import EngineActor
+from rollout.failures import CalledOff
 from rollout.types import FinishReason, GenerationRequest, Sampling, VersionSpan
 
 MODEL = Path(__file__).parents[2] / "launch/assets/laboratory/96"
@@ -30,6 +31,13 @@ class Engine:
 
     def submit(self, work, sampling):
         self.ends = [ended for _, ended in work]
+        self.given_up: list[str] = []
+        return [str(number) for number in range(len(work))]
+
+    def call_off(self, names):
+        self.given_up += names
+        for name in names:
+            self.ends[int(name)](CalledOff())
 
 
 @pytest.fixture
@@ -64,6 +72,17 @@ def test_what_went_wrong_is_raised(actor):
     actor._engine.ends[2](ValueError("no such prompt"))
     with pytest.raises(ValueError, match="no such prompt"):
         actor.collect(max_wait_s=20)
+
+
+def test_what_is_called_off_ends_without_a_response_unless_it_had_ended(actor):
+    actor._engine.ends[0](END)
+    actor.call_off([(0, 0), (0, 1)])
+    assert actor._engine.given_up == ["1"]
+    found = dict(actor.collect(max_wait_s=20))
+    assert found[0, 1] is None
+    assert found[0, 0].token_ids.tolist() == [5]
+    actor._engine.ends[2](END)
+    assert keys(actor) == [(0, 2)]
 
 
 # A million objects stay, as those of vLLM's modules do; then 80 times 2000 are held for a while and let go of.

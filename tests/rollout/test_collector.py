@@ -187,6 +187,41 @@ def test_the_requests_of_a_lost_engine_are_issued_once_more_to_the_one_that_repl
     assert again == first[-2:]
 
 
+def test_what_is_dropped_while_an_engine_is_replaced_is_drawn_for_when_that_one_has_weights(made):
+    engines = FakeEngines(2, eager=False)
+    held, judged = threading.Event(), threading.Event()
+
+    def judge(prompts, groups):
+        held.wait(20)
+        judged.set()
+        return [Judged(None, "all_wrong" if int(p.uid) < 4 else None, 0, SAMPLES) for p in prompts]
+
+    replace_ = engines.replace
+
+    def slow(lost):
+        replace_(lost)
+        held.set()
+        judged.wait(20)
+        time.sleep(0.2)
+
+    engines.replace = slow
+    collector = made(engines, judge)
+    found: list = []
+    waiting = in_the_background(lambda: found.append(batch(collector)))
+    until(lambda: engines.has(0) == engines.has(1) == 6)
+    engines.draw(1, keep=1)
+    until(lambda: collector._assigned.owed(1) == 1)
+    engines.lose(1, "engine 1 died: killed.")
+    engines.draw(0)
+    until(lambda: len(engines.said) == 2)
+    assert engines.said == ["replace [1]", "refresh with 0 under way"]
+    while waiting.is_alive():
+        engines.draw(0)
+        engines.draw(1)
+        time.sleep(0.01)
+    assert uids(found[0]) == ["4", "5", "6", "7"]
+
+
 def test_asynchronously_the_others_go_on_while_one_is_replaced(made):
     engines = FakeEngines(2, eager=False)
     collector = made(engines, in_flight=True, max_staleness=1)
@@ -350,7 +385,7 @@ def test_it_goes_on_from_its_state_with_what_waited(made):
         again.close()
 
 
-def test_the_idle_share_of_engines_is_by_the_clock():
+def test_idle_share_and_speed_of_engines_are_by_the_clock():
     now = [0.0]
     engines = FakeEngines(2, eager=False)
     stream = GroupStream(1, 0, 9, True, True, 9, 1, Source(1))
@@ -360,7 +395,13 @@ def test_the_idle_share_of_engines_is_by_the_clock():
     with pytest.raises(NoProgress):
         collector.wait_drawn()
     assert [engines.has(0), engines.has(1)] == [1, 0]
-    # From second 10 on one of the two engines is busy.
+    # From second 10 on one of the two engines is busy, and draws two tokens.
     now[0] = 20.0
-    assert collector.figures()["speed/engines_idle_share"] == pytest.approx((20 + 10) / 40)
+    collector.start()
+    engines.draw(0)
+    until(lambda: not collector._assigned.owing())
+    figures = collector.figures()
+    assert figures["speed/engines_idle_share"] == pytest.approx((20 + 10) / 40)
+    assert figures["speed/engine_tokens_per_s.0"] == pytest.approx(2 / 10)
+    assert "speed/engine_tokens_per_s.1" not in figures
     collector.close()

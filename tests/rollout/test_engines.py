@@ -223,6 +223,29 @@ def test_a_late_rollout_is_aborted_in_words_and_the_engine_goes_on(pool, prompts
     assert pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0].token_ids.size
 
 
+def test_what_is_called_off_ends_at_once_and_weights_can_change(pool, prompts, model):
+    """A response of 200 tokens is drawn on; another one is given up."""
+    actor, sampling = pool.actors[0], replace(SAMPLING, max_new_tokens=200)
+    requests = {(0, s): GenerationRequest("p/0", s, prompts[0].token_ids, s) for s in range(24)}
+    alone = [requests[0, 0], requests[0, 1]]
+    whole = ray.get(actor.generate.remote(alone, sampling, 60.0), timeout=70)
+    ray.get(actor.submit.remote(requests, sampling), timeout=30)
+    ray.get(actor.call_off.remote(list(requests)[1:]), timeout=30)
+    found: dict = {}
+    while len(found) < len(requests):
+        new = ray.get(actor.collect.remote(20.0), timeout=30)
+        assert new
+        assert not set(dict(new)) & set(found)
+        found |= new
+    assert found[0, 0].token_ids.tolist() == whole[0].token_ids.tolist()
+    # Those that have ended before are whole, and the others are not there.
+    there = [key for key, response in found.items() if response is not None]
+    assert len(there) < len(requests)
+    assert (0, 1) not in there or found[0, 1].token_ids.tolist() == whole[1].token_ids.tolist()
+    send(actor, dict(model.named_parameters()), version=0)
+    assert pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)[0][0].token_ids.size
+
+
 def test_a_dead_engine_is_named(ray_session):
     pool = RolloutPool(compose(["output.folder=unused", "rollout.engines=2"]).rollout, "cpu", threads=1)
     ray.kill(pool.actors[1])
