@@ -102,8 +102,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
         _lines(
             "Diversity of the responses to a prompt",
             rows,
-            "unique n-grams (product of shares)",
-            [("n = 1 to 5", "diversity/ngram", BLUE)],
+            "share, 0 to 1",
+            [
+                ("unique n-grams, n = 1 to 5 (product)", "diversity/ngram", BLUE),
+                ("Self-BLEU, 1: all the same", "diversity/self_bleu", ORANGE),
+            ],
         ),
         _lines(
             "Answers to a prompt", rows, "different answers (count)", [("mean", "diversity/distinct_answers", BLUE)]

@@ -17,6 +17,7 @@ from launch import stopping
 from launch.accuracy import average_at_k, interval, majority_at_k, pass_at_k
 from launch.cluster import divide, is_joined, places, ray_session
 from launch.config import ConfigError, EvaluationConfig, RunConfig, compose
+from launch.diversity import diversity
 from launch.failures import FAILURES, sentence
 from launch.graph import StartFailed, wait_started
 from launch.logs import ActorLogs, log_to_files
@@ -25,6 +26,7 @@ from launch.nodes import model_missing, name_losses, not_up, planned
 from launch.placement import ENGINES, cluster_nodes, engine_group
 from launch.prepare import evaluation_sources, prepare_evaluation
 from launch.records import response_records
+from launch.response_metrics import given_answer
 from launch.run_folder import RunFolder, versions
 from launch.sampling import evaluation_sampling
 from launch.verdicts import NothingJudged, verify
@@ -32,7 +34,7 @@ from reward.policy import FailurePolicy, apply_failure_policy
 from reward.pool import RewardPool
 from reward.types import Verdict
 from rollout.pool import RolloutPool
-from rollout.types import FinishReason, Prompt
+from rollout.types import FinishReason, Prompt, Response
 
 # Keeps evaluation's random numbers apart from training's, and the same at every step: changes are the policy's alone.
 EVALUATION_STEP = -1
@@ -48,7 +50,7 @@ def evaluate(
     max_failure_share: float,
     keep: Callable[[str, Iterator[dict[str, Any]]], object] | None = None,
 ) -> dict[str, float]:
-    """`accuracy_row`, lengths and failures of each set, under `eval/<set>/`.
+    """`accuracy_row`, diversity, lengths and failures of each set, under `eval/<set>/`.
 
     keep  given the name of each set and the records of its responses (`launch.records`)
 
@@ -64,12 +66,17 @@ def evaluate(
             keep(name, response_records(prompts, groups, verdicts))
         apply_failure_policy(verdicts, FailurePolicy.EXCLUDE, max_failure_share)
         responses = [response for group in groups for response in group]
-        figures = accuracy_row(_by_prompt(verdicts, config.samples_per_prompt), seed) | {
-            "k": config.samples_per_prompt,
-            "failed": sum(verdict.score is None for verdict in verdicts),
-            "length_mean": float(np.mean([len(r.token_ids) for r in responses])),
-            "truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
-        }
+        of_prompts = _by_prompt(verdicts, config.samples_per_prompt)
+        figures = (
+            accuracy_row(of_prompts, seed)
+            | _diversity(prompts, groups, of_prompts)
+            | {
+                "k": config.samples_per_prompt,
+                "failed": sum(verdict.score is None for verdict in verdicts),
+                "length_mean": float(np.mean([len(r.token_ids) for r in responses])),
+                "truncated_share": float(np.mean([r.finish_reason is FinishReason.LENGTH for r in responses])),
+            }
+        )
         row |= {f"eval/{name}/{key}": value for key, value in figures.items()}
     return row
 
@@ -101,6 +108,20 @@ def accuracy_row(groups: Sequence[Sequence[Verdict]], seed: int) -> dict[str, fl
         if k > 1 and all(v.score is not None for v in group)
     ]
     return row | ({"maj_at_k": float(np.mean(votes))} if votes else {})
+
+
+def _diversity(
+    prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]], verdicts: Sequence[Sequence[Verdict]]
+) -> dict[str, float]:
+    """`launch.diversity` of the responses to each prompt; nothing where each has one response."""
+    if not groups or len(groups[0]) < 2:
+        return {}
+    found = diversity(
+        [prompt.uid for prompt in prompts],
+        [[response.token_ids.tolist() for response in group] for group in groups],
+        [[given_answer(verdict) for verdict in group] for group in verdicts],
+    )
+    return {f"diversity_{name}": value for name, value in found.items()}
 
 
 def _by_prompt(verdicts: Sequence[Verdict], k: int) -> list[Sequence[Verdict]]:

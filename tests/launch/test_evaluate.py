@@ -87,6 +87,14 @@ def test_responses_of_a_set_are_kept_with_their_verdicts_even_where_they_are_ref
     assert kept[1]["token_ids"] == [0, 1]
     assert {each["weight_version"] for each in kept} == {3}
     assert row["eval/set/truncated_share"] == 0.5
+    # Every first response is [0], every second [0, 1]: the first has all of its tokens in the second and half its
+    # length, the second half of its tokens and no pair (sacrebleu's smoothing: half of one).
+    assert row["eval/set/diversity_self_bleu"] == pytest.approx((np.exp(1 - 2) + (1 / 2 * 1 / 2) ** 0.5) / 2)
+    assert row["eval/set/diversity_distinct_answers"] == 2
+    one = EvaluationConfig(0, 1, 1.0, 1.0, 0, 0.0, [], [])
+    monkeypatch.setattr(module, "verify", lambda reward, prompts, groups: verdicts[:2])
+    assert not [name for name in evaluate(Engines(), None, {"set": prompts}, one, 2, 0, 1.0) if "diversity" in name]
+    monkeypatch.setattr(module, "verify", lambda reward, prompts, groups: verdicts)
     (tmp_path / "responses" / "set.parquet").unlink()
     with pytest.raises(TooManyFailures):
         evaluate(Engines(), None, {"set": prompts}, config, 2, 0, 0.1, folder.write_responses)
