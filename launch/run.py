@@ -126,7 +126,6 @@ class Run:
                 graph.reward,
                 self._prepared.evaluation,
                 config.evaluation,
-                config.rollout.max_new_tokens,
                 config.seed,
                 config.reward.max_failure_share,
             )

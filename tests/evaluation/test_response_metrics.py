@@ -4,7 +4,7 @@ from math import exp, log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
@@ -42,6 +42,7 @@ def test_self_bleu_by_hand():
     assert self_bleu([brief, long]) == pytest.approx((of_brief + of_long) / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=2, max_size=6))
 def test_self_bleu_is_the_sentence_bleu_of_sacrebleu(responses):
     bleu = BLEU(tokenize="none", effective_order=True)
