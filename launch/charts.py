@@ -62,6 +62,13 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     return [
         _chart("Accuracy", rows, _accuracy),
         _lines(
+            "Training accuracy above that of the evaluation sets",
+            rows,
+            "difference (share correct)",
+            _of_sets(rows, "train_gap"),
+            scale="signed",
+        ),
+        _lines(
             "Token entropy",
             rows,
             "entropy (nats per token)",
@@ -77,10 +84,7 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             "Entropy on the prompts of the evaluation sets",
             rows,
             "share of that at the start",
-            [
-                (name.split("/")[1], name, colour)
-                for name, colour in zip(_prompt_entropies(rows), itertools.cycle(PALETTE), strict=False)
-            ],
+            _of_sets(rows, "prompt_entropy_ratio"),
         ),
         _lines(
             "Change of entropy by an update",
@@ -174,9 +178,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     ]
 
 
-def _prompt_entropies(rows: Sequence[Row]) -> list[str]:
+def _of_sets(rows: Sequence[Row], figure: str) -> Series:
+    """The figure of each evaluation set as a series."""
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
-    return [name for name in names if name.startswith("eval/") and name.endswith("/prompt_entropy_ratio")]
+    found = [name for name in names if name.startswith("eval/") and name.endswith(f"/{figure}")]
+    return [(name.split("/")[1], name, colour) for name, colour in zip(found, itertools.cycle(PALETTE), strict=False)]
 
 
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:

@@ -85,6 +85,18 @@ def evaluate(
     return row
 
 
+def train_gaps(row: Mapping[str, float]) -> dict[str, float]:
+    """`eval/<set>/train_gap` of a row with an evaluation: the step's training accuracy less avg@k of the set.
+
+    Responses to train on are drawn by the weights before the updates of the step, those of the set by the weights after
+    them. None in a row without a training accuracy, as that of the base model.
+    """
+    if "reward/accuracy" not in row:
+        return {}
+    sets = [name.removesuffix("/avg_at_k") for name in row if name.startswith("eval/") and name.endswith("/avg_at_k")]
+    return {f"{name}/train_gap": row["reward/accuracy"] - row[f"{name}/avg_at_k"] for name in sets}
+
+
 def accuracy_row(groups: Sequence[Sequence[Verdict]], seed: int) -> dict[str, float]:
     """Means over prompts of what their k verdicts come to; a response is right where its score is 1.
 

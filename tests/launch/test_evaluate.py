@@ -6,7 +6,7 @@ import pytest
 
 from launch import evaluate as module
 from launch.config import EvaluationConfig, EvaluationSetConfig
-from launch.evaluate import accuracy_row, evaluate, table
+from launch.evaluate import accuracy_row, evaluate, table, train_gaps
 from launch.run_folder import RunFolder
 from launch.verdicts import NothingJudged
 from reward.policy import TooManyFailures
@@ -62,6 +62,15 @@ def test_no_verdict_at_all_is_not_a_figure():
 
 def settings(k: int, **sets: EvaluationSetConfig) -> EvaluationConfig:
     return EvaluationConfig(0, sets, k, 2, 1.0, 1.0, 0, 0.0, [], [])
+
+
+def test_the_gap_is_the_training_accuracy_of_the_step_above_that_of_each_set():
+    row = {"eval/a/avg_at_k": 0.5, "eval/b/avg_at_k": 0.9, "eval/a/by_source/x/accuracy": 0.1, "eval/a/k": 4}
+    assert train_gaps(row | {"reward/accuracy": 0.75}) == pytest.approx(
+        {"eval/a/train_gap": 0.25, "eval/b/train_gap": -0.15}
+    )
+    assert train_gaps(row) == {}
+    assert train_gaps({"reward/accuracy": 0.75}) == {}
 
 
 class Engines:

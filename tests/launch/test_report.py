@@ -34,6 +34,7 @@ STEP = {
     "response/truncated_share": 0.25,
     "entropy/correct_mean": 0.5,
     "eval/heldout/prompt_entropy_ratio": 0.5,
+    "eval/heldout/train_gap": 0.0625,
     "dynamics/entropy_change_observed": -0.001,
     "covariance/mean": 0.002,
     "diversity/ngram": 0.25,
@@ -56,6 +57,7 @@ STEP = {
 LAST = STEP | {"step": 2, "entropy/token_mean": 0.25, "eval/heldout/avg_at_k": 0.4375, "eval/heldout/k": 8}
 TITLES = [
     "Accuracy",
+    "Training accuracy above that of the evaluation sets",
     "Token entropy",
     "Entropy by outcome",
     "Entropy on the prompts of the evaluation sets",
