@@ -153,8 +153,25 @@ def test_responses_of_a_set_are_kept_with_their_verdicts_even_where_they_are_ref
     ]
     assert [each["score"] for each in kept] == [1.0, 0.0, 1.0, None]
     assert kept[3]["failure"] == "timeout"
-    assert kept[1]["token_ids"] == [0, 1]
-    assert {each["weight_version"] for each in kept} == {3}
+    assert kept[1] == {
+        "uid": "set/0",
+        "sample": 1,
+        "source": "source",
+        "prompt": "0?",
+        "response": "0",
+        "token_ids": [0, 1],
+        "logprobs": [-0.5, -0.5],
+        "entropies": None,
+        "finish_reason": "length",
+        "score": 0.0,
+        "failure": None,
+        "answer": "8",
+        "rule": "",
+        "reward": None,
+        "advantage": None,
+        "first_weight_version": 3,
+        "weight_version": 3,
+    }
     assert row["eval/set/truncated_share"] == 0.5
     # Every first response is [0], every second [0, 1]: the first has all of its tokens in the second and half its
     # length, the second half of its tokens and no pair (sacrebleu's smoothing: half of one).
