@@ -30,6 +30,7 @@ MARKERS = "osD^vP"
 INK = "#010203"  # stands for currentColor, which matplotlib cannot name
 MOST_PIECES = 300
 MOST_POINTS = 600
+MOST_COLUMNS = 4  # of a legend
 Series = list[tuple[str, str, str]]
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -108,8 +109,8 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             rows,
             "share, 0 to 1",
             [
-                ("unique n-grams, n = 1 to 5 (product)", "diversity/ngram", BLUE),
-                ("Self-BLEU, 1: all the same", "diversity/self_bleu", ORANGE),
+                ("unique n-grams, 1 to 5", "diversity/ngram", BLUE),
+                ("Self-BLEU", "diversity/self_bleu", ORANGE),
             ],
         ),
         _lines(
@@ -299,10 +300,19 @@ def drawing(title: str, draw: Callable[[Axes], bool]) -> Chart:
         if not draw(axes):
             return Chart(title, None)
         if len(axes.get_legend_handles_labels()[1]) > 1:
-            figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.2)
+            _add_legend(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Chart(title, _inline(buffer.getvalue(), slug, title))
+
+
+def _add_legend(figure: Figure) -> None:
+    """Above the axes, in as many columns as the width of the figure has room for."""
+    for columns in range(MOST_COLUMNS, 0, -1):
+        legend = figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=1.2)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            return
+        legend.remove()
 
 
 def _inline(svg: str, slug: str, title: str) -> str:

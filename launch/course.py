@@ -18,7 +18,17 @@ SCORE = "reward/accuracy"
 # Fewest steps that a share of the whole is read from, and that a correlation is.
 FEWEST_STEPS, FEWEST_POINTS = 12, 5
 # Of the machine, counters, and what is entropy itself.
-NOT_CORRELATED = ("step", "weight_version", "time/", "speed/", "memory/", "alarms/", "entropy/", ENTROPY)
+NOT_CORRELATED = (
+    "step",
+    "weight_version",
+    "time/",
+    "speed/",
+    "memory/",
+    "alarms/",
+    "entropy/",
+    ENTROPY,
+    "dynamics/entropy_mean",
+)
 
 
 @dataclass(frozen=True)
