@@ -121,6 +121,7 @@ def step_s(mode: str, max_staleness: int, update_s: float) -> tuple[float, float
         in_order=mode != ASYNCHRONOUS,
         drop_stale=False,
         max_rounds=2,
+        oversample=1,
         hand_out=lambda: [f"{next(rounds)}" for _ in range(PROMPTS)],
     )
     collector = Collector(

@@ -30,7 +30,7 @@ from learner.snapshots import Header, Wholes
 CHECKPOINTS = "checkpoints"
 MANIFEST, STATE, RANDOM, ROLLOUTS = "manifest.json", "state.json", "random.safetensors", "rollouts.safetensors"
 HUGGINGFACE, NATIVE = "huggingface", "deepspeed"
-FORMAT, VERSION = "entrain checkpoint", 2
+FORMAT, VERSION = "entrain checkpoint", 3
 PREFIX, PARTIAL, DAMAGED = "step_", ".partial", ".damaged"
 
 

@@ -71,6 +71,7 @@ AT_LEAST_ONE = (
     "reward.sandbox.output_kb",
     "rollout.engines",
     "rollout.filter.max_rounds",
+    "rollout.filter.oversample",
     "rollout.prompts_per_step",
     "rollout.samples_per_prompt",
     "rollout.max_new_tokens",

@@ -69,6 +69,7 @@ class Rollouts:
             in_order=not in_flight,
             drop_stale=rollout.stale == DROP,
             max_rounds=rollout.filter.max_rounds,
+            oversample=rollout.filter.oversample,
             hand_out=lambda: [prompt.uid for prompt in source.next()],
         )
         self._collector = Collector(

@@ -18,11 +18,9 @@ from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
 from launch.validate_reward import reward_problems
-from launch.validate_rollout import rollout_problems
+from launch.validate_rollout import GROUP_RELATIVE, rollout_problems
 from launch.validate_sampling import evaluation_set_problems, sampling_problems
 from rollout.config import DataConfig
-
-GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
 
 
 @dataclass(frozen=True)

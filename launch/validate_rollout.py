@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from launch.config import RunConfig
 from rollout.config import ASYNCHRONOUS, DROP, ONE_STEP_OFF, SYNCHRONOUS
 
-# Estimators under which a group whose scores are all the same has no advantage.
-GROUP_BASELINE = ("grpo", "rloo", "reinforce_pp_baseline", "pass_at_k")
+# Estimators whose baseline is what the group scores itself, and those under which a group whose scores are all the same
+# has no advantage.
+GROUP_RELATIVE = ("grpo", "rloo", "reinforce_pp_baseline")
+GROUP_BASELINE = (*GROUP_RELATIVE, "pass_at_k")
 
 
 def rollout_problems(config: RunConfig) -> Iterator[str]:
@@ -66,7 +68,18 @@ def _mode(config: RunConfig) -> Iterator[str]:
 
 def _filter(config: RunConfig) -> Iterator[str]:
     filtering, samples = config.rollout.filter, config.rollout.samples_per_prompt
-    if not filtering.no_signal and filtering.max_failures is None:
+    filters = filtering.no_signal or filtering.max_failures is not None
+    if filtering.oversample > 1 and not filters:
+        yield (
+            f"rollout.filter.oversample = {filtering.oversample} is without effect where nothing is filtered; give 1, "
+            "or rollout.filter.no_signal=true."
+        )
+    if filtering.oversample > 1 and config.rollout.mode == ASYNCHRONOUS:
+        yield (
+            f"rollout.filter.oversample = {filtering.oversample} draws groups together, and rollout.mode = "
+            "asynchronous has no batch to fill: its engines are busy anyway; give 1."
+        )
+    if not filters:
         return
     if filtering.max_rounds < 2:
         yield (

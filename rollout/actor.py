@@ -79,6 +79,8 @@ class EngineActor:
         return list(zip(keys, self._responses(requests, completions), strict=True))
 
     def _responses(self, requests: Sequence[GenerationRequest], completions: Sequence["Completion"]) -> list[Response]:
+        if not completions:
+            return []  # a tokenizer decodes an empty list to one empty text
         texts = self._tokenizer.batch_decode([c.token_ids.tolist() for c in completions], skip_special_tokens=True)
         return [
             Response(

@@ -52,6 +52,7 @@ class FilterConfig:
     no_signal: bool
     max_failures: int | None
     max_rounds: int
+    oversample: int
 
 
 @dataclass(frozen=True)

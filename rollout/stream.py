@@ -4,6 +4,7 @@ A group is admitted, drawn, judged, and then kept or dropped; kept groups wait f
 clock and no thread, and of a group nothing but numbers: what was drawn passes through as it is.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -72,6 +73,10 @@ class GroupStream:
                  of admission, whichever ends first: what is trained on does not depend on timings
     drop_stale   a group with a token more than max_staleness versions old is drawn anew, by the weights of then
     max_rounds   the filter may drop (max_rounds - 1) x prompts_per_step groups for one batch
+    oversample   1: a dropped group gives its place to another at once. Above, in order only: what is admitted is judged
+                 before more is, as many at a time as fill the batch at the share that the filter keeps, at most
+                 oversample x prompts_per_step. Engines get whole batches where the filter keeps few, and what is
+                 admitted still does not depend on timings
     hand_out     uids of the next round of prompts; none where there are no more
     """
 
@@ -83,17 +88,21 @@ class GroupStream:
         in_order: bool,
         drop_stale: bool,
         max_rounds: int,
+        oversample: int,
         hand_out: Callable[[], Sequence[str]],
     ):
         self._per_step, self._max_staleness, self._batches = prompts_per_step, max_staleness, batches
         self._in_order, self._drop_stale, self._max_rounds = in_order, drop_stale, max_rounds
-        self._hand_out = hand_out
+        self._oversample, self._hand_out = oversample, hand_out
         self._next, self._round, self._taken = 0, 0, 0
         self._waiting: deque[tuple[str, int]] = deque()
         self._again: deque[Issue] = deque()
         self._under_way: dict[int, Issue] = {}
         self._kept: dict[int, Kept] = {}
         self._exhausted = False
+        self._kept_share = 1.0
+        # Of what had been admitted together, so much is to be drawn once more after a checkpoint.
+        self._unjudged = 0
         self._start_batch()
 
     @property
@@ -115,7 +124,9 @@ class GroupStream:
         """What is to be drawn now, with the engines at weight `version`."""
         self._look_for_stale(version)
         admitted: list[Issue] = []
-        while self._room(version) > 0 and (issue := self._next_issue(version)):
+        for _ in range(self._room(version)):
+            if (issue := self._next_issue(version)) is None:
+                break
             self._under_way[issue.number] = issue
             admitted.append(issue)
         self._admitted += len(admitted)
@@ -124,6 +135,7 @@ class GroupStream:
     def keep(self, number: int, payload: Any, oldest: int, tokens: int) -> None:
         """The group of issue `number` has been drawn and judged, and can be trained on."""
         self._kept[number] = Kept(self._under_way.pop(number), payload, oldest, tokens)
+        self._passed += 1
 
     def drop(self, number: int, reason: str) -> None:
         """The filter wants nothing of the group of issue `number`. Raises NoSignal where it wanted too few."""
@@ -141,7 +153,7 @@ class GroupStream:
     def is_ready(self, version: int) -> bool:
         """Whether `take` has a batch, or PromptsExhausted to raise."""
         self._look_for_stale(version)
-        return len(self._kept) >= self._per_step or self._is_over()
+        return not self._too_few() or self._is_over()
 
     def take(self, version: int) -> Batch | None:
         """The next batch for the learner at weight `version`, None as long as there are too few groups.
@@ -149,7 +161,7 @@ class GroupStream:
         Raises PromptsExhausted where there never will be enough.
         """
         self._look_for_stale(version)
-        if len(self._kept) < self._per_step:
+        if self._too_few():
             if self._is_over():
                 raise PromptsExhausted(
                     f"there are no more prompts, and the {len(self._kept)} groups that were kept are fewer than "
@@ -159,6 +171,7 @@ class GroupStream:
         groups = [self._kept.pop(number) for number in sorted(self._kept)[: self._per_step]]
         batch = Batch(version, groups, self._admitted, dict(self._dropped), self._stale_tokens)
         self._taken += 1
+        self._kept_share = self._share()
         self._start_batch()
         return batch
 
@@ -177,6 +190,9 @@ class GroupStream:
             "kept": [
                 {"issue": asdict(group.issue), "oldest": group.oldest, "tokens": group.tokens} for group in self.kept
             ],
+            "unjudged": self._unjudged + len(self._under_way) if self._oversample > 1 else 0,
+            "kept_share": self._kept_share,
+            "passed": self._passed,
             "admitted": self._admitted,
             "dropped": dict(self._dropped),
             "stale_tokens": list(self._stale_tokens),
@@ -193,19 +209,38 @@ class GroupStream:
             for entry, payload in zip(state["kept"], payloads, strict=True)
         ]
         self._kept = {group.issue.number: group for group in kept}
+        self._kept_share, self._unjudged = state["kept_share"], state["unjudged"]
         self._start_batch()
-        self._admitted = state["admitted"]
+        self._admitted, self._passed = state["admitted"], state["passed"]
         self._dropped.update(state["dropped"])
         self._stale_tokens.extend(state["stale_tokens"])
 
     def _start_batch(self) -> None:
-        self._admitted, self._dropped, self._stale_tokens = 0, Counter[str](), list[int]()
+        self._admitted, self._passed, self._dropped, self._stale_tokens = 0, 0, Counter[str](), list[int]()
 
     def _room(self, version: int) -> int:
         batches = min(self._max_staleness + version + 1, self._batches)
         if self._in_order:
             batches = min(batches, self._taken + 1)
-        return (batches - self._taken) * self._per_step - len(self._under_way) - len(self._kept)
+        if self._unjudged:
+            together, self._unjudged = self._unjudged, 0
+            return together
+        missing = (batches - self._taken) * self._per_step - len(self._under_way) - len(self._kept)
+        if self._oversample == 1 or missing <= 0:
+            return missing
+        if self._under_way:
+            return 0
+        return min(math.ceil(missing / self._share()), self._oversample * self._per_step)
+
+    def _too_few(self) -> bool:
+        if self._oversample > 1 and (self._under_way or self._unjudged):
+            return True
+        return len(self._kept) < self._per_step
+
+    def _share(self) -> float:
+        """Of judged groups the filter keeps this share: that of the batch so far, with a batch at the share before."""
+        judged = self._passed + self._dropped.total()
+        return (self._passed + self._kept_share * self._per_step) / (judged + self._per_step)
 
     def _next_issue(self, version: int) -> Issue | None:
         if self._again:
@@ -225,7 +260,7 @@ class GroupStream:
     def _look_for_stale(self, version: int) -> None:
         if not self._drop_stale:
             return
-        for number, group in list(self._kept.items()):
+        for number, group in sorted(self._kept.items()):
             if version - group.oldest > self._max_staleness:
                 self._stale_tokens.append(group.tokens)
                 self._again.append(self._kept.pop(number).issue)

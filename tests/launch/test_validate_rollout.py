@@ -51,6 +51,17 @@ from tests.composed import compose
             "give fewer, or null.",
         ),
         (
+            "rollout.filter.oversample=4",
+            "rollout.filter.oversample = 4 is without effect where nothing is filtered; give 1, or "
+            "rollout.filter.no_signal=true.",
+        ),
+        (
+            "rollout.filter.no_signal=true rollout.filter.oversample=4 rollout.mode=asynchronous "
+            "off_policy.max_staleness=1",
+            "rollout.filter.oversample = 4 draws groups together, and rollout.mode = asynchronous has no batch to "
+            "fill: its engines are busy anyway; give 1.",
+        ),
+        (
             "rollout.filter.no_signal=true algorithm=reinforce_pp",
             "rollout.filter.no_signal drops groups that algorithm.estimator = reinforce_pp learns from, whose baseline "
             "is not that of the group; give false.",

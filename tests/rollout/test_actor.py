@@ -1,15 +1,18 @@
 """What an engine's actor answers, without Ray and without vLLM."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from rollout import actor as actor_file
 from rollout.actor import EngineActor
 from rollout.types import FinishReason, GenerationRequest, Sampling, VersionSpan
 
+MODEL = Path(__file__).parents[2] / "launch/assets/laboratory/96"
 SAMPLING = Sampling(1.0, 1.0, 0, 4)
 REQUESTS = {(0, sample): GenerationRequest("a", sample, np.array([1], np.int32), sample) for sample in range(3)}
 END = SimpleNamespace(
@@ -31,7 +34,7 @@ class Engine:
 def actor() -> EngineActor:
     actor = EngineActor(0)
     actor._engine = Engine()
-    actor._tokenizer = SimpleNamespace(batch_decode=lambda ids, skip_special_tokens: ["" for _ in ids])
+    actor._tokenizer = AutoTokenizer.from_pretrained(MODEL)
     actor.submit(REQUESTS, SAMPLING)
     return actor
 

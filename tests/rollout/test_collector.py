@@ -36,7 +36,7 @@ def made(request):
         source=None,
         deadline_s=30.0,
     ) -> Collector:
-        stream = GroupStream(4, max_staleness, batches, not in_flight, True, max_rounds, source or Source(4))
+        stream = GroupStream(4, max_staleness, batches, not in_flight, True, max_rounds, 1, source or Source(4))
         collector = Collector(engines, stream, prompt, SAMPLES, 7, judge, in_flight, 0, deadline_s)
         opened.append(collector)
         collector.start()
@@ -335,7 +335,7 @@ def test_it_goes_on_from_its_state_with_what_waited(made):
     assert [group.prompt.uid for group in kept] == ["4", "5", "6", "7"]
     source = Source(4)
     source.given = 2
-    stream = GroupStream(4, 1, 99, True, True, 9, source)
+    stream = GroupStream(4, 1, 99, True, True, 9, 1, source)
     later = FakeEngines(2)
     later.version = 1
     again = Collector(later, stream, prompt, SAMPLES, 7, keep_all, False, 1, 30.0)
@@ -353,7 +353,7 @@ def test_it_goes_on_from_its_state_with_what_waited(made):
 def test_the_idle_share_of_engines_is_by_the_clock():
     now = [0.0]
     engines = FakeEngines(2, eager=False)
-    stream = GroupStream(1, 0, 9, True, True, 9, Source(1))
+    stream = GroupStream(1, 0, 9, True, True, 9, 1, Source(1))
     collector = Collector(engines, stream, prompt, 1, 7, keep_all, False, 0, 0.0, clock=lambda: now[0])
     now[0] = 10.0
     # It is not started: what is admitted stays where it is.

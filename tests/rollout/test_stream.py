@@ -25,10 +25,17 @@ class Source:
 
 
 def stream(
-    per_step=2, max_staleness=0, batches=9, in_order=True, drop_stale=True, max_rounds=9, source=None
+    per_step=2, max_staleness=0, batches=9, in_order=True, drop_stale=True, max_rounds=9, oversample=1, source=None
 ) -> GroupStream:
     return GroupStream(
-        per_step, max_staleness, batches, in_order, drop_stale, max_rounds, source or Source(max(1, per_step))
+        per_step,
+        max_staleness,
+        batches,
+        in_order,
+        drop_stale,
+        max_rounds,
+        oversample,
+        source or Source(max(1, per_step)),
     )
 
 
@@ -160,6 +167,71 @@ def test_without_prompts_it_says_so_once_nothing_can_come():
         made.take(1)
 
 
+def test_with_oversampling_groups_are_drawn_together():
+    made = stream(per_step=2, max_rounds=99, oversample=4)
+    assert [i.number for i in made.admit(0)] == [0, 1]
+    made.drop(1, "all right")
+    # The first is still under way: how many are likely to be needed is not known.
+    assert made.admit(0) == []
+    made.drop(0, "all right")
+    # Kept (0 + 1 x 2) / (2 + 2): 2 groups take 4.
+    assert [i.number for i in made.admit(0)] == [2, 3, 4, 5]
+    for number in (5, 4, 3):
+        keep(made, number, 0)
+    # Two are there, and the second might still be their first.
+    assert made.take(0) is None
+    keep(made, 2, 0)
+    batch = made.take(0)
+    assert (numbers(batch.groups), batch.admitted, dict(batch.dropped)) == ([2, 3], 6, {"all right": 2})
+    # What was kept besides is too old for the next step, and its prompts are the first of it. The share now is
+    # (4 + 1 x 2) / (6 + 2) = 0.75: 2 groups take 3.
+    issues = made.admit(1)
+    assert [(i.number, i.uid, i.version) for i in issues] == [(4, "4", 1), (5, "5", 1), (6, "6", 1)]
+    for issue in issues:
+        made.drop(issue.number, "all right")
+    # (0 + 0.75 x 2) / (3 + 2) = 0.3, and never more than 4 x 2 at a time.
+    assert len(made.admit(1)) == 7
+    for number in range(7, 14):
+        made.drop(number, "all right")
+    assert len(made.admit(1)) == 8
+
+
+def test_with_oversampling_what_one_step_off_may_use_is_kept():
+    made = stream(per_step=1, max_staleness=1, max_rounds=99, oversample=4)
+    (first,) = made.admit(0)
+    made.drop(first.number, "all right")
+    assert [i.number for i in made.admit(0)] == [1, 2]
+    for number in (1, 2):
+        keep(made, number, 0)
+    assert numbers(made.take(0).groups) == [1]
+    assert made.admit(1) == []
+    assert numbers(made.take(1).groups) == [2]
+
+
+def test_with_oversampling_a_checkpoint_does_not_change_what_is_drawn():
+    source = Source(4)
+    made = stream(per_step=2, max_rounds=99, oversample=4, source=source)
+    for number in (0, 1):
+        made.admit(0)
+        made.drop(number, "all right")
+    made.admit(0)
+    keep(made, 4, 0)
+    keep(made, 5, 0)
+    state = json.loads(json.dumps(made.state_dict()))
+    again = stream(per_step=2, max_rounds=99, oversample=4, source=source)
+    again.load_state_dict(state, [group.payload for group in made.kept])
+    assert again.state_dict() == state
+    # Those that were not judged come first, with no others: as in the run that was not stopped.
+    assert not again.is_ready(0)
+    assert [i.number for i in again.admit(0)] == [2, 3]
+    for one in (made, again):
+        one.drop(2, "all wrong")
+        assert not one.is_ready(0)
+        one.drop(3, "all wrong")
+        assert numbers(one.take(0).groups) == [4, 5]
+    assert again.state_dict() == made.state_dict()
+
+
 def test_it_goes_on_from_its_state():
     source = Source(3)
     made = stream(max_staleness=1, max_rounds=4, source=source, in_order=False)
@@ -183,17 +255,19 @@ def test_it_goes_on_from_its_state():
     per_step=st.integers(1, 3),
     max_staleness=st.integers(0, 3),
     in_order=st.booleans(),
+    oversample=st.sampled_from([1, 1, 2, 5]),
     rounds=st.none() | st.integers(1, 6),
     per_round=st.integers(1, 4),
     data=st.data(),
 )
-def test_nothing_is_lost_doubled_or_too_old(per_step, max_staleness, in_order, rounds, per_round, data):
+def test_nothing_is_lost_doubled_or_too_old(per_step, max_staleness, in_order, oversample, rounds, per_round, data):
     """Any interleaving of admitting, ending, dropping, taking, new weights and beginning again from the state."""
 
     source = Source(per_round, rounds)
+    oversample = oversample if in_order else 1
 
     def new() -> GroupStream:
-        return GroupStream(per_step, max_staleness, 50, in_order, True, 10**6, source)
+        return GroupStream(per_step, max_staleness, 50, in_order, True, 10**6, oversample, source)
 
     made, version, batches = new(), 0, 0
     began: dict[int, int] = {}  # the version with which each group that is under way began
@@ -212,7 +286,7 @@ def test_nothing_is_lost_doubled_or_too_old(per_step, max_staleness, in_order, r
                 began[issue.number] = issue.version
                 assert issue.version == version
             out = len(trained) + len(made.kept) + len(made.under_way)
-            assert out <= (max_staleness + version + 1) * per_step
+            assert out <= (max_staleness + version + oversample) * per_step
             assert {issue.number for issue in made.under_way} == set(began)
         elif what in ("end", "drop") and began:
             number = data.draw(st.sampled_from(sorted(began)))
