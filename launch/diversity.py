@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -67,20 +68,27 @@ def self_bleu(responses: Sequence[Sequence[int]]) -> float | None:
     """
     if len(responses) < 2:
         return None
-    counts = [Counter(g for n in range(1, LONGEST_OF_BLEU + 1) for g in _ngrams(each, n)) for each in responses]
+    orders = range(1, LONGEST_OF_BLEU + 1)
+    counts = [Counter(chain.from_iterable(_ngrams(each, n) for n in orders)) for each in responses]
     lengths = [len(each) for each in responses]
     # Most occurrences in one response, that response, and most in any other.
     most: dict[Hashable, tuple[int, int, int]] = {}
     for owner, grams in enumerate(counts):
         for gram, count in grams.items():
-            first, of, second = most.get(gram, (0, -1, 0))
-            most[gram] = (count, owner, first) if count > first else (first, of, max(second, count))
+            before = most.get(gram)
+            if before is None:
+                most[gram] = (count, owner, 0)
+            elif count > before[0]:
+                most[gram] = (count, owner, before[0])
+            elif count > before[2]:
+                most[gram] = (before[0], before[1], count)
     scores = []
     for owner, grams in enumerate(counts):
         correct = [0] * LONGEST_OF_BLEU
         for gram, count in grams.items():
             first, of, second = most[gram]
-            correct[len(gram) - 1] += min(count, second if of == owner else first)
+            if of_others := second if of == owner else first:
+                correct[len(gram) - 1] += min(count, of_others)
         length, others = lengths[owner], lengths[:owner] + lengths[owner + 1 :]
         scores.append(
             BLEU.compute_bleu(
