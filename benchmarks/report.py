@@ -61,6 +61,7 @@ def record(rng: np.random.Generator, number: int) -> dict:
         "rule": "whole",
         "reward": float(right),
         "advantage": 1.0 if right else -1.0,
+        "first_weight_version": 1,
         "weight_version": 1,
     }
 

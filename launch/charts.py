@@ -30,6 +30,7 @@ MARKERS = "osD^vP"
 INK = "#010203"  # stands for currentColor, which matplotlib cannot name
 MOST_PIECES = 300
 MOST_POINTS = 600
+MOST_COLUMNS = 4  # of a legend
 Series = list[tuple[str, str, str]]
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -62,6 +63,13 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     return [
         _chart("Accuracy", rows, _accuracy),
         _lines(
+            "Training accuracy above that of the evaluation sets",
+            rows,
+            "difference (share correct)",
+            _of_sets(rows, "train_gap"),
+            scale="signed",
+        ),
+        _lines(
             "Token entropy",
             rows,
             "entropy (nats per token)",
@@ -77,10 +85,7 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             "Entropy on the prompts of the evaluation sets",
             rows,
             "share of that at the start",
-            [
-                (name.split("/")[1], name, colour)
-                for name, colour in zip(_prompt_entropies(rows), itertools.cycle(PALETTE), strict=False)
-            ],
+            _of_sets(rows, "prompt_entropy_ratio"),
         ),
         _lines(
             "Change of entropy by an update",
@@ -102,8 +107,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
         _lines(
             "Diversity of the responses to a prompt",
             rows,
-            "unique n-grams (product of shares)",
-            [("n = 1 to 5", "diversity/ngram", BLUE)],
+            "share, 0 to 1",
+            [
+                ("unique n-grams, 1 to 5", "diversity/ngram", BLUE),
+                ("Self-BLEU", "diversity/self_bleu", ORANGE),
+            ],
         ),
         _lines(
             "Answers to a prompt", rows, "different answers (count)", [("mean", "diversity/distinct_answers", BLUE)]
@@ -171,9 +179,11 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     ]
 
 
-def _prompt_entropies(rows: Sequence[Row]) -> list[str]:
+def _of_sets(rows: Sequence[Row], figure: str) -> Series:
+    """The figure of each evaluation set as a series."""
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
-    return [name for name in names if name.startswith("eval/") and name.endswith("/prompt_entropy_ratio")]
+    found = [name for name in names if name.startswith("eval/") and name.endswith(f"/{figure}")]
+    return [(name.split("/")[1], name, colour) for name, colour in zip(found, itertools.cycle(PALETTE), strict=False)]
 
 
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:
@@ -290,10 +300,19 @@ def drawing(title: str, draw: Callable[[Axes], bool]) -> Chart:
         if not draw(axes):
             return Chart(title, None)
         if len(axes.get_legend_handles_labels()[1]) > 1:
-            figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.2)
+            _add_legend(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Chart(title, _inline(buffer.getvalue(), slug, title))
+
+
+def _add_legend(figure: Figure) -> None:
+    """Above the axes, in as many columns as the width of the figure has room for."""
+    for columns in range(MOST_COLUMNS, 0, -1):
+        legend = figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=1.2)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            return
+        legend.remove()
 
 
 def _inline(svg: str, slug: str, title: str) -> str:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from entropy.config import EntropyConfig
 from launch.misspelt import explain, in_no_section, not_a_setting, without_value
-from launch.optional import without_none
+from launch.optional import given_in_part, without_none
 from launch.ray_job import output_root
 from learner.config import (
     AlgorithmConfig,
@@ -61,9 +61,23 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationSetConfig:
+    """What an evaluation set has of its own; None: what `evaluation` has."""
+
+    samples_per_prompt: int | None
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     every: int
+    sets: dict[str, EvaluationSetConfig]
     samples_per_prompt: int
+    max_new_tokens: int
     temperature: float
     top_p: float
     top_k: int
@@ -188,6 +202,7 @@ def build(cfg: DictConfig) -> RunConfig:
         values: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, RunConfig, CONF)) from error
+    _complete(values["evaluation"]["sets"])
     unknown = list(_unknown_keys(RunConfig, values, ""))
     if unknown:
         raise ConfigError("\n".join(not_a_setting(key, RunConfig) for key in unknown))
@@ -204,8 +219,25 @@ def _mutable(kind: Any) -> Any:
         return Optional[_mutable(section)]  # noqa: UP045  the other form takes no type made at run time
     if get_origin(kind) is dict:
         key, value = get_args(kind)
-        return dict[key, _mutable(value)]  # type: ignore[misc, valid-type]
+        # Hydra builds what is added setting by setting as plain dicts.
+        return dict[key, dict[str, Any] if given_in_part(value) else _mutable(value)]  # type: ignore[misc, valid-type]
     return kind
+
+
+def _complete(sets: dict[str, dict[str, Any]]) -> None:
+    """Give each evaluation set null for what it does not name, and hold the rest against its type.
+
+    Raises ConfigError where a value has another one.
+    """
+    for name, own in sets.items():
+        typed: Any = OmegaConf.structured(_mutable(EvaluationSetConfig))
+        for field in fields(EvaluationSetConfig):
+            try:
+                typed[field.name] = own.get(field.name)
+            except OmegaConfBaseException as error:
+                said = str(error).splitlines()[0].rstrip(".")
+                raise ConfigError(f"evaluation.sets.{name}.{field.name}: {said}.") from error
+            own[field.name] = typed[field.name]
 
 
 def _missing_keys(value: Any, prefix: str) -> Iterator[str]:

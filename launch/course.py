@@ -18,7 +18,17 @@ SCORE = "reward/accuracy"
 # Fewest steps that a share of the whole is read from, and that a correlation is.
 FEWEST_STEPS, FEWEST_POINTS = 12, 5
 # Of the machine, counters, and what is entropy itself.
-NOT_CORRELATED = ("step", "weight_version", "time/", "speed/", "memory/", "alarms/", "entropy/", ENTROPY)
+NOT_CORRELATED = (
+    "step",
+    "weight_version",
+    "time/",
+    "speed/",
+    "memory/",
+    "alarms/",
+    "entropy/",
+    ENTROPY,
+    "dynamics/entropy_mean",
+)
 
 
 @dataclass(frozen=True)
@@ -70,18 +80,23 @@ def correlations(rows: Sequence[Row]) -> list[Correlation]:
     alike, never that one moves the other, and it has no p-value here for that reason.
     """
     entropies = {row["step"]: row[ENTROPY] for row in rows if ENTROPY in row}
+    names = [name for name in dict.fromkeys(itertools.chain.from_iterable(rows)) if not name.startswith(NOT_CORRELATED)]
+    # One pass over the rows: a long run has millions of figures.
+    points: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
+    for row in rows:
+        now, next_ = entropies.get(row["step"]), entropies.get(row["step"] + 1)
+        for metric, value in row.items():
+            entropy = next_ if metric.startswith("eval/") else now
+            if entropy is not None and metric in points:
+                points[metric][0].append(entropy)
+                points[metric][1].append(value)
     found = []
-    for metric in dict.fromkeys(itertools.chain.from_iterable(rows)):
-        if metric.startswith(NOT_CORRELATED):
-            continue
-        later = 1 if metric.startswith("eval/") else 0
-        measured = [(row["step"] + later, row[metric]) for row in rows if metric in row]
-        points = [(entropies[step], value) for step, value in measured if step in entropies]
-        if len(points) < FEWEST_POINTS:
+    for metric, (of_entropy, values) in points.items():
+        if len(values) < FEWEST_POINTS:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", stats.ConstantInputWarning)
-            rho = float(stats.spearmanr(np.array(points)).statistic)
+            rho = float(stats.spearmanr(of_entropy, values).statistic)
         if math.isfinite(rho):
-            found.append(Correlation(metric, rho, len(points)))
+            found.append(Correlation(metric, rho, len(values)))
     return sorted(found, key=lambda each: -abs(each.rho))

@@ -92,6 +92,7 @@ AT_LEAST_ONE = (
     "cluster.cpus_per_engine",
     "cluster.cpus_per_rank",
     "evaluation.samples_per_prompt",
+    "evaluation.max_new_tokens",
     "checkpoint.keep_last",
 )
 NOT_NEGATIVE = (

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import OverrideParseException
 
-from launch.optional import without_none
+from launch.optional import given_in_part, without_none
 
 # Settings that are gone, and what to do instead.
 FORMER = {
@@ -26,6 +26,8 @@ def explain(error: Exception, schema: type, conf: Path) -> str:
         return f"{error.override} cannot be read as setting=value."
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1].split("@")[0].replace("/", ".")
+        if _can_be_added(key, schema):
+            return f"{key} is not there yet; add it as +{key}=..."
         return not_a_setting(key, schema, [group for group in _groups(conf) if group not in get_type_hints(schema)])
     if match := re.search(r"Could not find '([^']+)'", text):
         return _no_such_option(match[1], conf)
@@ -120,6 +122,23 @@ def _respelt(key: str, schema: Any) -> list[str]:
             return [".".join([*before, close, *after]) for close in get_close_matches(part, hints)]
         kind = hints[part]
     return []
+
+
+def _can_be_added(key: str, schema: Any) -> bool:
+    """Whether `key` is a setting of a section that has one by name, such as of one evaluation set."""
+    kind, by_name = schema, False
+    for part in key.split("."):
+        kind = without_none(kind)
+        if get_origin(kind) is dict:
+            kind, by_name = get_args(kind)[1], True
+            if is_dataclass(kind) and not given_in_part(kind):
+                return False
+            continue
+        hints = get_type_hints(kind) if is_dataclass(kind) else {}
+        if part not in hints:
+            return False
+        kind = hints[part]
+    return by_name or get_origin(kind) is dict
 
 
 def _settings(kind: Any, prefix: str) -> Iterator[str]:

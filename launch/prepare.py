@@ -9,6 +9,7 @@ import numpy as np
 
 from launch.config import ConfigError, RunConfig
 from launch.model_folder import model_folder
+from launch.sampling import of_set
 from launch.validate import raise_if_any
 from launch.validate_data import HELDOUT, TRAIN
 from reward.sandbox import Sandbox, SandboxUnavailable
@@ -146,7 +147,7 @@ def prepare_evaluation(config: RunConfig) -> dict[str, list[Prompt]]:
     raise_if_any(config, training=False)
     try:
         evaluation, _ = _load(config.data, evaluation_sources(config.data), _tokenizer(config))
-        _check_lengths(config, list(evaluation.values()))
+        _check_lengths(config, {}, evaluation)
     except DataError as error:
         raise ConfigError(str(error)) from error
     return evaluation
@@ -158,7 +159,7 @@ def _loaded(config: RunConfig) -> _Loaded:
     train, untrained = _load(data, sources, tokenizer)
     kept, dropped = _without_overlap(data, train, evaluation)
     distinct = _without_repeats(sources, kept)
-    _check_lengths(config, [*distinct.values(), *evaluation.values()])
+    _check_lengths(config, distinct, evaluation)
     return _Loaded(evaluation, distinct, dropped, _count(kept) - _count(distinct), unmeasured + untrained)
 
 
@@ -216,9 +217,15 @@ def _without_repeats(sources: Mapping[str, SourceConfig], train: Mapping[str, li
     }
 
 
-def _check_lengths(config: RunConfig, sets: Sequence[list[Prompt]]) -> None:
-    for prompts in sets:
-        check_lengths(prompts, config.model.context_tokens - config.rollout.max_new_tokens)
+def _check_lengths(
+    config: RunConfig, train: Mapping[str, list[Prompt]], evaluation: Mapping[str, list[Prompt]]
+) -> None:
+    room = config.model.context_tokens
+    for prompts in train.values():
+        check_lengths(prompts, room - config.rollout.max_new_tokens, "rollout.max_new_tokens")
+    for name, prompts in evaluation.items():
+        longest = of_set(config.evaluation, name).max_new_tokens
+        check_lengths(prompts, room - longest, "evaluation.max_new_tokens")
 
 
 def _source(config: RunConfig, train: Mapping[str, list[Prompt]]) -> PromptSource | MixedSource:

@@ -6,6 +6,7 @@ With --serve it is served on this machine alone, and follows a run that trains.
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -34,8 +35,6 @@ from launch.run_folder import (
 from launch.trackers import flat
 from launch.wording import Row, change, counted, duration, share, verdict_totals, verdict_words
 
-# Alarms said at the top; alarms.jsonl has all of them.
-MOST_ALARMS = 12
 # Correlations that stand outside the fold.
 STRONGEST = 12
 # Of where a run is and what it is called: no setting that sets it apart.
@@ -178,10 +177,19 @@ def _settings(config: Mapping[str, Any] | None) -> str:
 def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
     if not alarms:
         return page.paragraphs(["None."], "soft")
-    lines = [f"Step {alarm['step']}: {alarm['sentence']}." for alarm in alarms[:MOST_ALARMS]]
-    if more := len(alarms) - len(lines):
-        lines.append(f"{more} more in alarms.jsonl.")
-    return page.paragraphs(lines, "alarm")
+    return page.paragraphs(alarm_sentences(alarms), "alarm")
+
+
+def alarm_sentences(alarms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first of each alarm, and how often it began; those that differ in their figures only are one."""
+    same: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for alarm in alarms:
+        same.setdefault((alarm["kind"], re.sub(r"[\d.]+", "", alarm["sentence"])), []).append(alarm)
+    return [
+        f"Step {first['step']}: {first['sentence']}."
+        + (f" It began {len(more) + 1} times, last at step {more[-1]['step']}." if more else "")
+        for first, *more in same.values()
+    ]
 
 
 def _correlations(rows: Sequence[Row]) -> str:

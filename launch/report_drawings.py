@@ -34,7 +34,7 @@ def law(curve: Curve, lines: Sequence[Line]) -> Chart:
                 grid = np.linspace(curve.entropies.min(), curve.entropies.max(), 100)
                 axes.plot(grid, line.fit.predict(grid), color=colour, linestyle=dash, linewidth=2, label=line.form.name)
         axes.set_xlabel("mean token entropy H (nats)")
-        axes.set_ylabel("training accuracy R (share correct)")
+        axes.set_ylabel("training accuracy R (share)")
         return True
 
     return drawing("Entropy against accuracy", draw)

@@ -1,22 +1,20 @@
 """Diversity of the responses to a prompt, and what their likelihood and their agreement say about being right. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from launch.batch import Sample
 from launch.calibration import auroc, brier_score, expected_calibration_error
-from launch.diversity import answer_entropy, ngram_diversity
+from launch.diversity import diversity
 from reward.types import Verdict
 
 
 def response_metrics(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Figures over the responses of a step; means over prompts, then calibration over all judged responses.
 
-    diversity/ngram             Jin et al. (arXiv 2511.05993, eq. 8)
-    diversity/distinct_answers  different answers among the responses to a prompt
-    diversity/answer_entropy    nats
+    diversity/*                 `launch.diversity`
     confidence/logprob_right    mean over right responses of their mean log-probability per token, in nats; likewise
                                 logprob_wrong, and logprob_gap between the two
     calibration/likelihood_*    ece, brier and auroc of exp(mean log-probability per token), the response's own
@@ -30,31 +28,31 @@ def response_metrics(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> 
     groups: dict[int, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples):
         groups[sample.group].append(i)
-    answers = ["right" if v.score == 1.0 else (v.answer,) for v in verdicts]
-    diversities = [
-        ngram_diversity([samples[i].response.token_ids.tolist() for i in group]) for group in groups.values()
-    ]
-    row = {
-        "diversity/distinct_answers": float(np.mean([len({answers[i] for i in group}) for group in groups.values()])),
-        "diversity/answer_entropy": float(
-            np.mean([answer_entropy([answers[i] for i in group]) for group in groups.values()])
-        ),
-    }
-    if measured := [value for value in diversities if value is not None]:
-        row["diversity/ngram"] = float(np.mean(measured))
+    answers = [given_answer(v) for v in verdicts]
+    of_groups = list(groups.values())
+    row = diversity(
+        [samples[group[0]].prompt.uid for group in of_groups],
+        [[samples[i].response.token_ids.tolist() for i in group] for group in of_groups],
+        [[answers[i] for i in group] for group in of_groups],
+    )
     agreement = np.empty(len(samples))
-    for group in groups.values():
+    for group in of_groups:
         votes = Counter(answers[i] for i in group)
         agreement[group] = [votes[answers[i]] / len(group) for i in group]
     judged = np.array([v.score is not None for v in verdicts])
     right = np.array([v.score == 1.0 for v in verdicts])[judged]
     logprobs = np.array([np.mean(s.response.logprobs, dtype=np.float64) for s in samples])[judged]
     return (
-        row
+        {f"diversity/{name}": value for name, value in row.items()}
         | _gap(logprobs, right)
         | _of("likelihood", np.exp(logprobs), right)
         | _of("agreement", agreement[judged], right)
     )
+
+
+def given_answer(verdict: Verdict) -> Hashable:
+    """What counts as one answer: every right one, each wrong one, and having none."""
+    return "right" if verdict.score == 1.0 else (verdict.answer,)
 
 
 def _gap(logprobs: np.ndarray, right: np.ndarray) -> dict[str, float]:

@@ -11,7 +11,7 @@ from launch.checkpoint_folder import Checkpoint
 from launch.config import RunConfig
 from launch.group_filter import reason_to_drop
 from launch.phases import Phases
-from launch.sampling import training_sampling
+from launch.sampling import sampling
 from launch.saved_rollouts import pack, unpack
 from launch.verdicts import GroupVerdicts, verify_terms
 from reward.pool import RewardPool
@@ -76,7 +76,7 @@ class Rollouts:
             hand_out=lambda: [prompt.uid for prompt in source.next(self._curriculum)],
         )
         self._collector = Collector(
-            EngineCalls(engines, training_sampling(rollout), rollout.stall_s),
+            EngineCalls(engines, sampling(rollout), rollout.stall_s),
             stream,
             source.prompt,
             rollout.samples_per_prompt,

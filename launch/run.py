@@ -23,7 +23,7 @@ from launch.cluster import sentences as cluster_sentences
 from launch.config import ConfigError, RunConfig
 from launch.display import make_display
 from launch.entry import RunFailed
-from launch.evaluate import evaluate
+from launch.evaluate import evaluate, train_gaps
 from launch.failures import FAILURES, sentence
 from launch.graph import Graph
 from launch.loggers import Loggers
@@ -126,7 +126,6 @@ class Run:
                 graph.reward,
                 self._prepared.evaluation,
                 config.evaluation,
-                config.rollout.max_new_tokens,
                 config.seed,
                 config.reward.max_failure_share,
             )
@@ -167,6 +166,7 @@ class Run:
             # Where the learner trains meanwhile, what it waits for engines is not the time they take.
             seconds = times["time/generate_s" if self._config.rollout.mode == SYNCHRONOUS else "time/step_s"]
             row["speed/generated_tokens_per_s"] = row["tokens/generated"] / seconds
+        row |= train_gaps(row)
         flags, begun = self._alarms.watch(row)
         row = self.folder.append_metrics(row | flags)
         self._display.step(row)

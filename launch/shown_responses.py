@@ -120,16 +120,16 @@ def _full(values: Sequence[float]) -> float:
 
 def _scale(entropy: float, covariance: float) -> str:
     levels = (1, 3, 5, 7, 9)
-    blue = "".join(f'<span class="e{level}">{level / LEVELS * entropy:.2f}</span>' for level in levels)
+    blue = "".join(f'<span class="e{level}">{level / LEVELS * entropy:.2g}</span>' for level in levels)
     signed = [*(("n", level) for level in reversed(levels)), *(("p", level) for level in levels)]
     both = "".join(
-        f'<span class="{kind}{level}">{"-" if kind == "n" else "+"}{level / LEVELS * covariance:.2f}</span>'
+        f'<span class="{kind}{level}">{"-" if kind == "n" else "+"}{level / LEVELS * covariance:.2g}</span>'
         for kind, level in signed
     )
-    return (
-        f'<p class="scale">entropy before the token (nats) {blue}</p>'
-        f'<p class="scale">covariance of its log-probability and advantage {both}: above 0 it lowers entropy</p>'
-    )
+    of_covariance = f"covariance of its log-probability and advantage {both}: above 0 it lowers entropy"
+    if not covariance:
+        of_covariance = "all advantages of the step are the same, so no token has a covariance with them"
+    return f'<p class="scale">entropy before the token (nats) {blue}</p><p class="scale">{of_covariance}</p>'
 
 
 def _article(
@@ -146,7 +146,7 @@ def _article(
     if entropies is not None:
         spans = _spans(text, entropies, full[0], "e", "e", "nats")
         body += f'<div class="soft">response, by entropy</div><pre class="tokens">{spans}{rest}</pre>'
-    if covariance is not None:
+    if covariance is not None and full[1]:
         spans = _spans(text, covariance, full[1], "p", "n", "covariance")
         body += f'<div class="soft">response, by covariance</div><pre class="tokens">{spans}{rest}</pre>'
     return f"<article>{head}{body}</article>"

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from launch.run_folder import evaluations
-from launch.sweep import ENTROPY, SEED
+from launch.sweep import ENTROPY, HELD_OUT, SEED
 from launch.wording import Row
 
 LEVEL = 0.95
@@ -29,6 +29,7 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
     """Figures of one run from its rows, oldest first; a figure that was not measured is missing.
 
     accuracy/<set>   the last avg@k; gain/<set>  less that of the base model
+    gap/<set>        training accuracy above it at the last evaluation, of the set `heldout`, or the first
     entropy_first, entropy_final   of the first step, and at the end, smoothed
     tokens, seconds  response tokens and time of all steps, start-up left out
     """
@@ -39,6 +40,9 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
             found[f"accuracy/{name}"] = final
             if (base := accuracy["base"]) is not None:
                 found[f"gain/{name}"] = final - base
+    if gaps := _gaps(rows):
+        name = HELD_OUT if HELD_OUT in gaps else next(iter(gaps))
+        found[f"gap/{name}"] = gaps[name]
     entropies = [row[ENTROPY] for row in rows if ENTROPY in row]
     if (final := smoothed(entropies)) is not None:
         found |= {"entropy_first": entropies[0], "entropy_final": final}
@@ -47,6 +51,12 @@ def measured(rows: Sequence[Row]) -> dict[str, float]:
         if values:
             found[name] = sum(values)
     return found
+
+
+def _gaps(rows: Sequence[Row]) -> dict[str, float]:
+    """The last `eval/<set>/train_gap` of each set."""
+    last = {name: value for row in rows for name, value in row.items() if name.endswith("/train_gap")}
+    return {name.split("/")[1]: value for name, value in last.items()}
 
 
 @dataclass(frozen=True)

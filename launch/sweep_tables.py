@@ -39,7 +39,7 @@ class Found:
     def figures(self) -> list[str]:
         """Names of the figures that any point has, in the order of the columns."""
         names = dict.fromkeys(name for outcome in self.outcomes for name in outcome.figures)
-        return sorted(names, key=lambda name: (name in HEADS, name.startswith("gain/"), [*names].index(name)))
+        return sorted(names, key=lambda name: (name in HEADS, name.startswith(("gain/", "gap/")), [*names].index(name)))
 
     @property
     def accuracy(self) -> str | None:
@@ -190,7 +190,9 @@ def _tex(text: str) -> str:
 
 def _head(figure: str) -> str:
     kind, _, name = figure.partition("/")
-    return HEADS.get(figure) or (f"{name}, final" if kind == "accuracy" else f"{name}, gain")
+    return (
+        HEADS.get(figure) or {"accuracy": f"{name}, final", "gain": f"{name}, gain", "gap": f"train above {name}"}[kind]
+    )
 
 
 def _cell(figure: str, values: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
 from launch.validate_reward import reward_problems
 from launch.validate_rollout import GROUP_RELATIVE, rollout_problems
-from launch.validate_sampling import sampling_problems
+from launch.validate_sampling import evaluation_set_problems, sampling_problems
 from rollout.config import DataConfig
 
 
@@ -62,6 +62,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *(entropy_problems(config) if training else []),
         *([] if beyond else checkpoint_problems(config.checkpoint)),
         *sampling_problems(config),
+        *evaluation_set_problems(config),
         *_deadlines(config),
         *_programs(config),
         *_offloading(config),

@@ -28,6 +28,7 @@ class SourceConfig:
     gold_field: Any  # a path within the row, or a mapping of names to paths
     gold_after: str | None
     no_reference: str  # refuse | drop
+    source_field: str | None  # a path within the row
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def paths(source: SourceConfig) -> list[str]:
     """Every path of a row that the source asks for."""
     golds = source.gold_field.values() if isinstance(source.gold_field, dict) else [source.gold_field]
     placeholders = (path for path in _PLACEHOLDER.findall(source.template) if path)
-    return [*prompt_paths(source), *golds, *placeholders]
+    names = [source.source_field] if source.source_field is not None else []
+    return [*prompt_paths(source), *golds, *placeholders, *names]
 
 
 def prompt_paths(source: SourceConfig) -> list[str]:
@@ -65,6 +66,16 @@ def gold_of(row: Row, source: SourceConfig) -> Any:
     raise DataError(
         f"{row.where}: field {source.gold_field!r} holds no reference; no_reference=drop leaves such rows out."
     )
+
+
+def source_of(row: Row, source: SourceConfig, name: str) -> str:
+    """What figures per source call the row's: the text or number at `source_field`, `name` where there is none."""
+    if source.source_field is None:
+        return name
+    value = value_at(row, source.source_field)
+    if isinstance(value, str | int) and str(value):
+        return str(value)
+    raise DataError(f"{row.where}: field {source.source_field!r} names no source, it holds {value!r}.")
 
 
 def filled(template: str, question: str, row: Row) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from rollout.config import SourceConfig
 from rollout.curriculum import Curriculum
 from rollout.failures import PromptsExhausted
-from rollout.fields import Message, filled, gold_of, messages_of, paths
+from rollout.fields import Message, filled, gold_of, messages_of, paths, source_of
 from rollout.overlap import normalised
 from rollout.procedural import reasoning_gym_rows
 from rollout.seeds import keyed_hash
@@ -42,7 +42,7 @@ def load_source(
             "data.chat = true needs the chat template of the tokenizer, and that of model.path has none: set "
             "data.chat=false, or take a model that comes with one."
         )
-    texts, golds, identities, numbers = [], [], [], []
+    texts, golds, identities, numbers, sources = [], [], [], [], []
     for row, messages, gold in _tasks(name, source):
         question = messages[-1]["content"]
         messages[-1]["content"] = filled(source.template, question, row)
@@ -51,6 +51,7 @@ def load_source(
         identities.append(question if source.kind == "reasoning_gym" else normalised(question))
         golds.append(gold)
         numbers.append(row.number)
+        sources.append(source_of(row, source, name))
     _check_count(name, source, len(texts))
     token_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [
@@ -58,23 +59,25 @@ def load_source(
             uid=f"{name}/{number}",
             text=text,
             token_ids=np.asarray(ids, dtype=np.int32),
-            source=name,
+            source=own,
             verifier=source.verifier,
             gold=gold,
             metadata={},
             identity=identity,
         )
-        for number, text, ids, gold, identity in zip(numbers, texts, token_ids, golds, identities, strict=True)
+        for number, text, ids, gold, identity, own in zip(
+            numbers, texts, token_ids, golds, identities, sources, strict=True
+        )
     ]
 
 
-def check_lengths(prompts: Iterable[Prompt], limit: int) -> None:
-    """Raise DataError for the first prompt longer than `limit` = model.context_tokens - rollout.max_new_tokens."""
+def check_lengths(prompts: Iterable[Prompt], limit: int, setting: str) -> None:
+    """Raise DataError for the first prompt longer than `limit` = model.context_tokens - what `setting` says."""
     for prompt in prompts:
         if len(prompt.token_ids) > limit:
             raise DataError(
                 f"Prompt {prompt.uid} has {len(prompt.token_ids)} tokens, and the context leaves {limit} beside the "
-                "response: raise model.context_tokens, lower rollout.max_new_tokens, or leave the row out."
+                f"response: raise model.context_tokens, lower {setting}, or leave the row out."
             )
 
 

@@ -4,9 +4,13 @@ from math import exp, log
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU
 
+from launch import diversity as module
 from launch.batch import Sample
-from launch.diversity import answer_entropy, ngram_diversity
+from launch.diversity import answer_entropy, diversity, ngram_diversity, self_bleu
 from launch.response_metrics import response_metrics
 from reward.types import FailureKind, Verdict
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
@@ -18,6 +22,51 @@ def test_ngram_diversity_by_hand():
     assert ngram_diversity(twice) == pytest.approx(3 / 12 * 3 / 10 * 3 / 8 * 3 / 6 * 2 / 4)
     assert ngram_diversity([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]) == 1.0
     assert ngram_diversity([[1, 2, 3, 4]]) is None
+
+
+def test_self_bleu_of_the_same_responses_is_one_and_of_unlike_ones_zero():
+    assert self_bleu([[7, 8, 9, 10, 11]] * 4) == pytest.approx(1.0)
+    assert self_bleu([[7, 8]] * 3) == pytest.approx(1.0)  # shorter than the longest n-gram
+    assert self_bleu([[1, 2, 3, 4], [5, 6, 7, 8]]) == 0.0
+    assert self_bleu([[1, 2, 3, 4]]) is None
+
+
+def test_self_bleu_by_hand():
+    # Each has 5 of 6 tokens, 4 of 5 pairs, 3 of 4 triples and 2 of 3 quadruples of the other, and its length.
+    pair = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]]
+    assert self_bleu(pair) == pytest.approx((5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25)
+    # A token that one other response has twice and another once counts twice at most; the shorter one is penalised.
+    brief, long = [1, 1, 1], [1, 1, 2, 3]
+    of_brief = np.exp(1 - 4 / 3) * (2 / 3 * 1 / 2 * 1 / (2 * 1)) ** (1 / 3)
+    of_long = (2 / 4 * 1 / 3 * 1 / (2 * 2) * 1 / (4 * 1)) ** (1 / 4)
+    assert self_bleu([brief, long]) == pytest.approx((of_brief + of_long) / 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=2, max_size=6))
+def test_self_bleu_is_the_sentence_bleu_of_sacrebleu(responses):
+    bleu = BLEU(tokenize="none", effective_order=True)
+    texts = [" ".join(map(str, tokens)) for tokens in responses]
+    scores = [bleu.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
+    assert self_bleu(responses) == pytest.approx(np.mean(scores) / 100)
+
+
+def test_of_many_tokens_a_sample_of_the_prompts_is_counted_whatever_their_order(monkeypatch):
+    generator = np.random.default_rng(0)
+    uids = [f"p/{i}" for i in range(30)]
+    responses = [generator.integers(0, 3 + i, (4, 10)).tolist() for i in range(30)]
+    answers = [["right"] * 4] * 30
+    whole = diversity(uids, responses, answers)
+    assert whole["self_bleu"] == pytest.approx(np.mean([self_bleu(group) for group in responses]))
+    monkeypatch.setattr(module, "MOST_TOKENS", 400)  # of ten prompts
+    counted = []
+    monkeypatch.setattr(module, "ngram_diversity", lambda group: counted.append(group) or ngram_diversity(group))
+    sampled = diversity(uids, responses, answers)
+    assert len(counted) == 10
+    assert sampled["self_bleu"] != whole["self_bleu"]
+    assert sampled == diversity(uids[::-1], responses[::-1], answers)
+    monkeypatch.setattr(module, "MOST_TOKENS", 1)
+    assert "self_bleu" in diversity(uids, responses, answers)
 
 
 def test_answer_entropy_in_closed_form():
@@ -53,6 +102,8 @@ def test_a_step_by_hand():
         {
             "diversity/distinct_answers": 1.5,
             "diversity/answer_entropy": log(2) / 2,
+            # Of the first prompt 4 of 5 tokens, 3 of 4 pairs and so on are shared; of the second 1 of 2 and no pair.
+            "diversity/self_bleu": ((4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** (1 / 4) + (1 / 2 * 1 / 2) ** (1 / 2)) / 2,
             "diversity/ngram": 6 / 10 * 5 / 8 * 4 / 6 * 3 / 4 * 2 / 2,
             "confidence/logprob_right": -0.75,
             "confidence/logprob_wrong": -2.0,

@@ -85,7 +85,7 @@ def whole(name: str) -> list[Prompt]:
 
 
 def test_every_preset_is_tested():
-    names = {file.stem for file in (CONF / "data").glob("*.yaml")} - {"base", "laboratory"}
+    names = {file.stem for file in (CONF / "data").glob("*.yaml")} - {"base", "laboratory", "sets"}
     assert names == FILES.keys() | OWN_FORM
     sources = {file.stem for file in (CONF / "data" / "source").glob("*.yaml")}
     assert sources == names | {"base", "none", "reasoning_gym"}

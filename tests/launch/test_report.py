@@ -9,7 +9,9 @@ import hydra
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
 
+from launch import charts as charts_module
 from launch import page, report
 from launch.charts import PALETTE, charts, thinned
 from launch.config import CONF, HYDRA_VERSION
@@ -34,6 +36,7 @@ STEP = {
     "response/truncated_share": 0.25,
     "entropy/correct_mean": 0.5,
     "eval/heldout/prompt_entropy_ratio": 0.5,
+    "eval/heldout/train_gap": 0.0625,
     "dynamics/entropy_change_observed": -0.001,
     "covariance/mean": 0.002,
     "diversity/ngram": 0.25,
@@ -56,6 +59,7 @@ STEP = {
 LAST = STEP | {"step": 2, "entropy/token_mean": 0.25, "eval/heldout/avg_at_k": 0.4375, "eval/heldout/k": 8}
 TITLES = [
     "Accuracy",
+    "Training accuracy above that of the evaluation sets",
     "Token entropy",
     "Entropy by outcome",
     "Entropy on the prompts of the evaluation sets",
@@ -328,11 +332,13 @@ def test_the_law_is_told_with_its_forecast_and_the_course_of_the_run(folder):
 def test_alarms_stand_in_the_report(folder):
     fill(folder, STEP)
     for step in range(1, 15):
-        folder.append_alarm({"step": step, "kind": "truncation", "sentence": f"too long <{step}>"})
+        folder.append_alarm({"step": step, "kind": "truncation", "sentence": f"{step}0.5% too long <b>"})
+    for name in ("a", "b"):
+        folder.append_alarm({"step": 9, "kind": "heldout_fall", "sentence": f"accuracy on {name} fell to 0.5"})
     text = page_of(folder).text
-    assert "Step 12: too long <12>." in text
-    assert "2 more in alarms.jsonl." in text
-    assert "Step 13" not in text
+    assert "Step 1: 10.5% too long <b>. It began 14 times, last at step 14." in text
+    assert "Step 9: accuracy on a fell to 0.5.Step 9: accuracy on b fell to 0.5." in text
+    assert "Step 2:" not in text
 
 
 def test_the_time_of_the_phases_and_their_shares():
@@ -389,3 +395,15 @@ def test_the_command_refuses_a_folder_without_metrics_in_one_sentence(tmp_path, 
         == f"{tmp_path} holds no metrics.jsonl, so it is not the folder of a run that has started\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [3, 20, 60])
+def test_a_legend_stays_within_its_figure(length, monkeypatch):
+    figures = []
+    monkeypatch.setattr(charts_module, "Figure", lambda **kwargs: figures.append(Figure(**kwargs)) or figures[-1])
+    names = [letter * length for letter in "abcd"]
+    chart = charts_module.drawing("t", lambda axes: [axes.plot([0, 1], label=name) for name in names])
+    [legend] = figures[0].legends
+    assert legend.get_window_extent().x1 <= figures[0].bbox.width or legend._ncols == 1
+    assert legend._ncols == {3: 4, 20: 2, 60: 1}[length]
+    assert all(name in chart.svg for name in names)

@@ -6,6 +6,7 @@ import urllib.request
 
 import pytest
 
+from launch import serve
 from launch.report import main
 from launch.run_folder import RunFolder, RunFolderError
 from launch.serve import make_server
@@ -39,6 +40,17 @@ def test_the_page_follows_the_run_and_writes_nothing(served):
     folder.append_metrics(STEP)
     assert "it has recorded 1 step." in get(url)
     assert not (folder.path / "report.html").exists()
+
+
+def test_the_page_is_drawn_again_only_where_the_run_has_got_further(served, monkeypatch):
+    folder, url = served
+    drawn = []
+    monkeypatch.setattr(serve, "render", lambda path: drawn.append(path) or f'<meta charset="utf-8">{len(drawn)}')
+    assert get(url).endswith("1")
+    assert get(url).endswith("1")
+    folder.append_metrics(STEP)
+    assert get(url).endswith("2")
+    assert f'content="{serve.REFRESH_S}"' in get(url)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,15 @@ def test_tokens_take_the_colour_of_their_value():
     assert html.count("<article>") == 2
 
 
+def test_where_all_advantages_are_the_same_there_is_no_covariance_to_show():
+    ids = TOKENIZER.encode("4+4").ids
+    one = record("a", token_ids=ids, logprobs=[-1.0, -2.0, -3.0], entropies=[0.0, 0.5, 1.0], advantage=0.0)
+    html = section([one, {**one, "uid": "b"}], TOKENIZER)
+    assert "all advantages of the step are the same" in html
+    assert "by covariance" not in html
+    assert html.count("by entropy") == 2
+
+
 def test_without_a_tokenizer_or_a_score_the_text_is_plain():
     html = section([record("a"), record("b", score=None, failure="crash", advantage=None)], None)
     assert html.count("<pre>4</pre>") == 2

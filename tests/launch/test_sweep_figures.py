@@ -30,6 +30,13 @@ def test_a_run_by_hand():
     assert measured([]) == {}
 
 
+def test_the_gap_is_the_last_one_of_heldout_or_of_the_first_set():
+    first = {"step": 20, "eval/b/train_gap": 0.3, "eval/heldout/train_gap": 0.1}
+    rows = [first, {"step": 40, "eval/b/train_gap": 0.4, "eval/heldout/train_gap": 0.2}, {"step": 41}]
+    assert measured(rows) == {"gap/heldout": 0.2}
+    assert measured([{"step": 20, "eval/b/train_gap": 0.3, "eval/c/train_gap": 0.1}]) == {"gap/b": 0.3}
+
+
 def test_smoothing_forgets_at_its_rate():
     assert smoothed([]) is None
     # 1 after a long past of 0 counts 0.4, and after n further zeros 0.4 · 0.6^n.

@@ -152,3 +152,17 @@ def test_the_command_names_its_files(folder, capsys):
     ]
     assert "Against clip_cov" in (folder / "sweep.html").read_text()
     assert any("seeds each" in sentence for sentence in sentences(read(folder)))
+
+
+def test_a_sweep_of_updates_per_rollout_shows_the_gap_by_them(tmp_path):
+    points = []
+    for updates, gap in ((1, 0.01), (16, 0.25)):
+        point = Point(f"of-{updates}", (f"off_policy.minibatches={updates}", "seed=0"), "finished", None)
+        points.append(point)
+        rows = rows_of(0.2, 0.9)
+        write_run(tmp_path / point.name, [*rows[:-1], rows[-1] | {"eval/heldout/train_gap": gap}])
+    (tmp_path / POINTS).write_text(json.dumps([asdict(point) for point in points]))
+    head, *arms = arms_table(read(tmp_path))
+    assert [(row[0], row[head.index("train above heldout")]) for row in arms] == [("1", "0.010"), ("16", "0.250")]
+    text = write(tmp_path).read_text()
+    assert "Training accuracy above heldout by off_policy.minibatches" in text

@@ -49,6 +49,7 @@ def file_source(file: os.PathLike | str, **changes) -> SourceConfig:
         gold_field="answer",
         gold_after="####",
         no_reference="refuse",
+        source_field=None,
     )
     return replace(source, **changes)
 
@@ -69,6 +70,7 @@ def gym_source(**changes) -> SourceConfig:
         gold_field=None,
         gold_after=None,
         no_reference="refuse",
+        source_field=None,
     )
     return replace(source, **changes)
 
@@ -230,12 +232,12 @@ def test_a_bad_task_is_one_sentence(changes, sentence):
 
 def test_a_prompt_longer_than_the_context_leaves_room_for():
     fitting, long = prompt("train/3", tokens=10), prompt("train/4", tokens=11)
-    check_lengths([fitting], 10)
+    check_lengths([fitting], 10, "evaluation.max_new_tokens")
     with pytest.raises(DataError) as caught:
-        check_lengths([fitting, long], 10)
+        check_lengths([fitting, long], 10, "evaluation.max_new_tokens")
     assert str(caught.value) == (
         "Prompt train/4 has 11 tokens, and the context leaves 10 beside the response: "
-        "raise model.context_tokens, lower rollout.max_new_tokens, or leave the row out."
+        "raise model.context_tokens, lower evaluation.max_new_tokens, or leave the row out."
     )
 
 
