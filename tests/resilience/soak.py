@@ -117,11 +117,12 @@ def _anonymous_mb(pid: int) -> float:
 def slope(processes: Iterable[list[tuple[int, float]]]) -> float:
     """Growth in MiB per 100 steps by least squares, with a level of its own for each process, after its warm-up.
 
-    processes  of each, (step, MiB)
+    processes  of each, (step, MiB); at its last step a process ends, or starts others anew, and that is left out
     """
     steps, sizes = [], []
     for points in processes:
-        settled = np.array([point for point in points if point[0] >= points[0][0] + WARM_UP_STEPS], float)
+        first, last = points[0][0] + WARM_UP_STEPS, points[-1][0]
+        settled = np.array([point for point in points if first <= point[0] < last], float)
         if len(settled) > 1:
             steps.append(settled[:, 0] - settled[:, 0].mean())
             sizes.append(settled[:, 1] - settled[:, 1].mean())

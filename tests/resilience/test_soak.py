@@ -18,6 +18,8 @@ def test_growth_is_that_of_each_process_after_its_warm_up():
     second = [(step, size) for step, size in second if size > 40 or step < 70]
     assert slope([first, second]) == pytest.approx(3.0)
     assert slope([[(0, 1.0), (1, 9.0)]]) == 0.0
+    # What it holds while it ends is no growth.
+    assert slope([[*first, (59, 900.0)]]) == pytest.approx(3.0)
 
 
 def test_every_kind_is_killed_and_the_end_is_left_alone():
