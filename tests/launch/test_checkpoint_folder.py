@@ -73,7 +73,7 @@ def test_a_manifest_that_cannot_be_read_or_is_of_another_version_is_damage(tmp_p
     manifest = saved(tmp_path) / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"version": 1}))
-    with pytest.raises(CheckpointDamaged, match="version 1 of the format, and this code reads 2"):
+    with pytest.raises(CheckpointDamaged, match="version 1 of the format, and this code reads 3"):
         open_checkpoint(manifest.parent)
     manifest.write_text(json.dumps({"step": 12}))
     with pytest.raises(CheckpointDamaged, match="is not that of a checkpoint"):

@@ -30,18 +30,18 @@ def of(scores: list[float | None]) -> list[Verdict]:
     ],
 )
 def test_groups_without_signal(scores, excluded, charged):
-    config = FilterConfig(no_signal=True, max_failures=None, max_rounds=10)
+    config = FilterConfig(no_signal=True, max_failures=None, max_rounds=10, oversample=1)
     assert reason_to_drop(of(scores), config, "exclude") == excluded
     assert reason_to_drop(of(scores), config, "wrong") == charged
 
 
 def test_too_many_failures():
-    config = FilterConfig(no_signal=False, max_failures=1, max_rounds=10)
+    config = FilterConfig(no_signal=False, max_failures=1, max_rounds=10, oversample=1)
     assert reason_to_drop(of([1.0, None, 0.0]), config, "exclude") is None
     assert reason_to_drop(of([1.0, None, None]), config, "exclude") == "failures"
 
 
 def test_without_a_filter_everything_is_kept():
-    config = FilterConfig(no_signal=False, max_failures=None, max_rounds=10)
+    config = FilterConfig(no_signal=False, max_failures=None, max_rounds=10, oversample=1)
     for scores in ([1.0, 1.0], [None, None]):
         assert reason_to_drop(of(scores), config, "exclude") is None
