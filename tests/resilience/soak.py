@@ -212,9 +212,10 @@ def soak(folder: Path, steps: int, kills: int, seed: int) -> tuple[list[tuple[st
     more = ", ".join(f"{size:+.0f}" for size in memory.kept())
     sentence = (
         f"{steps} steps with {len(plan)} kills in {seconds / 60:.1f} minutes, {starts} starts of the driver. Steps 1 "
-        f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left. After each "
-        f"start of all actors anew the driver held {more} MiB more than before."
+        f"to {steps} stand in metrics.jsonl once each; no process, no segment of shared memory is left."
     )
+    if more:
+        sentence += f" After each start of all actors anew the driver held {more} MiB more than before."
     print(*table, sentence, sep="\n", flush=True)
     assert left == []
     assert [row["step"] for row in read_metrics(folder)] == list(range(steps + 1))
