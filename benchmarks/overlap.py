@@ -20,8 +20,9 @@ import numpy as np
 
 from benchmarks.step import machine
 from rollout.calls import Answer
-from rollout.collector import Collector, Judged
+from rollout.collector import Collector
 from rollout.config import ASYNCHRONOUS, ONE_STEP_OFF, SYNCHRONOUS
+from rollout.groups import Judged
 from rollout.stream import GroupStream
 from rollout.types import FinishReason, GenerationRequest, Key, Prompt, Response, VersionSpan
 

@@ -198,31 +198,35 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
 
 
 def table(row: Mapping[str, float]) -> str:
-    """One line per evaluation set."""
+    """One line per evaluation set, each with one per source of it below."""
     lines = [
-        f"{'set':<16}{'avg@k':>8}{'95 % interval':>16}{'pass@k':>8}{'maj@k':>8}"
-        f"{'k':>5}{'length':>9}{'truncated':>11}{'failed':>8}"
+        (
+            "set",
+            f"{'avg@k':>8}{'95 % interval':>16}{'pass@k':>8}{'maj@k':>8}"
+            f"{'k':>5}{'length':>9}{'truncated':>11}{'failed':>8}",
+        )
     ]
     for name in dict.fromkeys(key.split("/")[1] for key in row):
         of = {key.removeprefix(f"eval/{name}/"): value for key, value in row.items() if key.startswith(f"eval/{name}/")}
         between = f"{of['avg_at_k_low']:.3f} to {of['avg_at_k_high']:.3f}"
         several = [_figure(of.get(key)) for key in (f"pass_at_{of['k']:.0f}", "maj_at_k")]
-        lines.append(
-            f"{name:<16}{of['avg_at_k']:>8.3f}{between:>16}{several[0]:>8}{several[1]:>8}"
+        figures = (
+            f"{of['avg_at_k']:>8.3f}{between:>16}{several[0]:>8}{several[1]:>8}"
             f"{of['k']:>5.0f}{of['length_mean']:>9.1f}{of['truncated_share']:>11.1%}{of['failed']:>8.0f}"
         )
-        lines += _source_lines(of)
-    return "\n".join(lines)
+        lines += [(name, figures), *_source_lines(of)]
+    wide = max(16, *(len(label) + 1 for label, _ in lines))
+    return "\n".join(f"{label:<{wide}}{figures}" for label, figures in lines)
 
 
-def _source_lines(of: Mapping[str, float]) -> list[str]:
+def _source_lines(of: Mapping[str, float]) -> list[tuple[str, str]]:
     sources = [key.split("/", 1)[1].removesuffix("/prompts") for key in of if key.endswith("/prompts")]
     lines = []
     for source in sources:
         accuracy, low, high = (of.get(f"by_source/{source}/accuracy{end}") for end in ("", "_low", "_high"))
         between = "-" if low is None else f"{low:.3f} to {high:.3f}"
         prompts = f"{of[f'by_source/{source}/prompts']:.0f} prompts"
-        lines.append(f"  {source:<14}{_figure(accuracy):>8}{between:>16}  {prompts}")
+        lines.append((f"  {source}", f"{_figure(accuracy):>8}{between:>16}  {prompts}"))
     return lines
 
 

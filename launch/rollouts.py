@@ -17,10 +17,11 @@ from launch.verdicts import GroupVerdicts, verify_terms
 from reward.pool import RewardPool
 from reward.types import Verdict
 from rollout.calls import EngineCalls
-from rollout.collector import Collector, Judged
+from rollout.collector import Collector
 from rollout.config import ASYNCHRONOUS, DROP, HEDGE, CurriculumConfig, RolloutConfig
 from rollout.curriculum import Curriculum
 from rollout.difficulty import Difficulty
+from rollout.groups import Judged
 from rollout.mixing import MixedSource
 from rollout.pool import RolloutPool
 from rollout.prompts import PromptSource

@@ -8,7 +8,7 @@ import numpy as np
 
 from launch.verdicts import GroupVerdicts
 from reward.types import FailureKind, Verdict
-from rollout.collector import Drawn
+from rollout.groups import Drawn
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
 

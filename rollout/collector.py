@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
 
@@ -14,51 +13,16 @@ from rollout.difficulty import Difficulty
 from rollout.engine_times import EngineTimes
 from rollout.failures import NoProgress
 from rollout.garbage import garbage
+from rollout.groups import Drawn, Group, Judge, Judged
 from rollout.seeds import keyed_hash, request_seed
 from rollout.stragglers import Stragglers
-from rollout.stream import Batch, GroupStream, Issue
+from rollout.stream import Batch, GroupStream
 from rollout.types import GenerationRequest, Key, Prompt, Response
 
 # How long it waits for engines, or for something to change, before it looks around again.
 COLLECT_S, LOOK_S = 0.1, 1.0
 # Groups that end together are judged in one call; so many calls go on at a time, because one of them may be slow.
 JUDGES = 4
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What there is to say about a group.
-
-    payload        passes through to the batch
-    dropped        the reason why it is not to be trained on, None where it is
-    right, judged  responses
-    """
-
-    payload: Any
-    dropped: str | None
-    right: int
-    judged: int
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A group as it waits for its batch."""
-
-    prompt: Prompt
-    responses: list[Response]
-    payload: Any
-
-
-@dataclass
-class _Group:
-    """A group that is being drawn; `found` has the responses so far, by sample."""
-
-    issue: Issue
-    prompt: Prompt
-    found: dict[int, Response] = field(default_factory=dict)
-
-
-Judge = Callable[[Sequence[Prompt], Sequence[Sequence[Response]]], Sequence[Judged]]
 
 
 class Collector:
@@ -97,11 +61,9 @@ class Collector:
         self.difficulty = Difficulty()
         count = len(engines)
         self._changed = Condition()
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, Group] = {}
         self._judging: set[int] = set()
         self._assigned = Assignments(count)
-        self._copies: dict[Key, int] = {}
-        self._hedges, self._hedges_won = 0, 0
         self._incarnations = [engines.incarnation(engine) for engine in range(count)]
         self._down: dict[int, str] = {}
         self._open, self._changing, self._closing = in_flight, False, False
@@ -179,11 +141,8 @@ class Collector:
         with self._changed:
             self._account()
             waiting = {"buffer/kept": len(self._stream.kept), "buffer/under_way": len(self._stream.under_way)}
-            row = self._times.row() | waiting | self.difficulty.metrics()
-            if self._stragglers:
-                row |= {"speed/hedges": self._hedges, "speed/hedges_won": self._hedges_won}
-                self._hedges, self._hedges_won = 0, 0
-            return row
+            hedges = self._stragglers.row() if self._stragglers else {}
+            return self._times.row() | waiting | self.difficulty.metrics() | hedges
 
     def rates(self) -> list[float]:
         """The mean pass rates of all prompts that had been drawn when the last batch was taken."""
@@ -291,7 +250,7 @@ class Collector:
         requests: dict[Key, GenerationRequest] = {}
         for issue in issues:
             prompt = self._prompt(issue.uid)
-            self._groups[issue.number] = _Group(issue, prompt)
+            self._groups[issue.number] = Group(issue, prompt)
             for sample in range(self._samples):
                 seed = request_seed(self._seed, issue.round, issue.uid, sample)
                 requests[issue.number, sample] = GenerationRequest(issue.uid, sample, prompt.token_ids, seed)
@@ -316,17 +275,18 @@ class Collector:
 
         Not while an engine is lost: it gets weights only when the others draw nothing.
         """
+        if self._stragglers is None or self._down or self._changing:
+            return
         idle = [engine for engine in range(len(self._assigned)) if not self._assigned.owed(engine)]
-        if self._stragglers is None or self._down or self._changing or not idle:
+        if not idle:
             return
         late = {key: found for key in self._stragglers.late(self._clock()) if (found := self._assigned.alone(key))}
         for place, engine in enumerate(idle):
             share = {key: late[key] for key in list(late)[place :: len(idle)]}
             if share:
                 self._assigned.give(engine, share)
-                self._copies |= dict.fromkeys(share, engine)
+                self._stragglers.hedged(share, engine)
                 self._engines.submit(engine, self._incarnations[engine], share)
-        self._hedges += len(late)
 
     def _count(self, engine: int, key: Key) -> None:
         """The engine's answer is the first; whoever else draws the response is called off."""
@@ -334,13 +294,12 @@ class Collector:
             if other not in self._down:
                 self._engines.call_off(other, self._incarnations[other], [key])
         if self._stragglers:
-            self._stragglers.ended(key, self._clock())
-            self._hedges_won += self._copies.pop(key, None) == engine
+            self._stragglers.ended(key, engine, self._clock())
 
     def _account(self) -> None:
         self._times.spent([bool(self._assigned.owed(engine)) for engine in range(len(self._assigned))])
 
-    def _heard(self, answer: Answer) -> list[_Group]:
+    def _heard(self, answer: Answer) -> list[Group]:
         """Take in what an engine has said; the groups that are complete with it."""
         engine = answer.engine
         if answer.incarnation != self._incarnations[engine]:
@@ -388,7 +347,7 @@ class Collector:
         except BaseException as error:  # noqa: BLE001  raised by the thread that trains
             self._fail(error)
 
-    def _have_judged(self, groups: list[_Group]) -> None:
+    def _have_judged(self, groups: list[Group]) -> None:
         try:
             responses = [[group.found[sample] for sample in range(self._samples)] for group in groups]
             found = self._judge([group.prompt for group in groups], responses)
@@ -400,7 +359,7 @@ class Collector:
         except BaseException as error:  # noqa: BLE001  raised by the thread that trains
             self._fail(error)
 
-    def _end(self, group: _Group, responses: list[Response], judged: Judged) -> None:
+    def _end(self, group: Group, responses: list[Response], judged: Judged) -> None:
         number = group.issue.number
         del self._groups[number]
         self._judging.discard(number)

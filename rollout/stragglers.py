@@ -17,14 +17,23 @@ class Stragglers:
         self._factor, self._window = factor, window
         self._took_s: deque[float] = deque(maxlen=window)
         self._begun: dict[Key, float] = {}
+        self._copies: dict[Key, int] = {}
+        self._hedges, self._won = 0, 0
 
     def begun(self, keys: Iterable[Key], now: float) -> None:
         """Engines have been asked for them, for the first time or, because one was lost, once more."""
         self._begun |= dict.fromkeys(keys, now)
 
-    def ended(self, key: Key, now: float) -> None:
-        """The response is there, from whichever engine."""
+    def hedged(self, keys: Iterable[Key], engine: int) -> None:
+        """`engine` draws them too."""
+        copies = dict.fromkeys(keys, engine)
+        self._copies |= copies
+        self._hedges += len(copies)
+
+    def ended(self, key: Key, engine: int, now: float) -> None:
+        """The response is there, first from `engine`."""
         self._took_s.append(now - self._begun.pop(key))
+        self._won += self._copies.pop(key, None) == engine
 
     def late(self, now: float) -> list[Key]:
         """What has been drawn for longer than `factor` times the median, the oldest first."""
@@ -32,3 +41,9 @@ class Stragglers:
             return []
         limit_s = self._factor * median(self._took_s)
         return sorted((key for key, then in self._begun.items() if now - then > limit_s), key=self._begun.__getitem__)
+
+    def row(self) -> dict[str, float]:
+        """`speed/hedges`, what was drawn by a second engine, and `speed/hedges_won` by it first, since the last row."""
+        row: dict[str, float] = {"speed/hedges": self._hedges, "speed/hedges_won": self._won}
+        self._hedges, self._won = 0, 0
+        return row

@@ -66,8 +66,8 @@ class GroupStream:
     """The groups of a run, from admission to the batch they are trained in.
 
     At any weight version v at most (max_staleness + v + 1) x prompts_per_step groups are under way, kept or trained on
-    (Fu et al. 2025, arXiv 2505.24298, eq. 3), and never more than `batches` need. A dropped group gives its place to
-    another.
+    (Fu et al. 2025, arXiv 2505.24298, eq. 3), and never more than `batches` need, but under `oversample`. A dropped
+    group gives its place to another.
 
     in_order     the groups of a batch are admitted once the batch before has been taken, so that batches are in order
                  of admission, whichever ends first: what is trained on does not depend on timings
@@ -130,6 +130,7 @@ class GroupStream:
             self._under_way[issue.number] = issue
             admitted.append(issue)
         self._admitted += len(admitted)
+        self._unjudged = 0
         return admitted
 
     def keep(self, number: int, payload: Any, oldest: int, tokens: int) -> None:
@@ -223,8 +224,7 @@ class GroupStream:
         if self._in_order:
             batches = min(batches, self._taken + 1)
         if self._unjudged:
-            together, self._unjudged = self._unjudged, 0
-            return together
+            return self._unjudged
         missing = (batches - self._taken) * self._per_step - len(self._under_way) - len(self._kept)
         if self._oversample == 1 or missing <= 0:
             return missing

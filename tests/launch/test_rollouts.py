@@ -11,8 +11,8 @@ from launch.rollouts import Rollouts, batch_metrics, curriculum_of, judge_of, st
 from launch.saved_rollouts import pack, unpack
 from launch.verdicts import GroupVerdicts
 from reward.types import FailureKind, Verdict
-from rollout.collector import Drawn
 from rollout.difficulty import Difficulty
+from rollout.groups import Drawn
 from rollout.prompts import PromptSource
 from rollout.stream import Batch, Issue, Kept
 from rollout.types import FinishReason, Prompt, Response, VersionSpan

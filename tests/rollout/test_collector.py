@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rollout.collector import Collector, Judged
+from rollout.collector import Collector
 from rollout.failures import NoProgress, NoSignal, PromptsExhausted, RolloutFailed
+from rollout.groups import Judged
 from rollout.seeds import request_seed
 from rollout.stream import GroupStream
 from tests.rollout.fake_engines import FakeEngines, prompt

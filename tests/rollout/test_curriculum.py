@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from rollout.collector import Collector, Judged
+from rollout.collector import Collector
 from rollout.config import CurriculumConfig
 from rollout.curriculum import Curriculum
 from rollout.difficulty import Difficulty
 from rollout.failures import PromptsExhausted
+from rollout.groups import Judged
 from rollout.mixing import MixedSource
 from rollout.prompts import PromptSource
 from rollout.seeds import keyed_hash
