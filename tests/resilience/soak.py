@@ -51,13 +51,16 @@ class Kill:
 
 
 def planned(steps: int, kills: int, seed: int) -> list[Kill]:
-    """Kills of random kinds at random steps of the first three quarters, at least `EACH` of every kind."""
+    """Kills of random kinds at random steps of the first half, at least `EACH` of every kind.
+
+    In the second half every process lives on, long enough to tell growth from the ups and downs of its memory.
+    """
     draw = random.Random(seed)
     kinds = [*KINDS] * EACH
     kinds += draw.choices(KINDS, k=kills - len(kinds))
     draw.shuffle(kinds)
     # A driver killed before the first checkpoint would have nothing to go on from.
-    moments = sorted(draw.sample(range(EVERY + 2, 3 * steps // 4), len(kinds)))
+    moments = sorted(draw.sample(range(EVERY + 2, steps // 2), len(kinds)))
     return [
         Kill(step, kind, draw.randrange(2) if kind == "learner" else 0, draw.uniform(0, 1))
         for step, kind in zip(moments, kinds, strict=True)
