@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from entropy.states import States
 from entropy.tokens import UpdateTokens
 
 # Shares of the tokens with the largest covariance, as in table 1 of the paper.
@@ -51,11 +52,7 @@ def discriminators(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
     logits  float [n, vocabulary], tempered, -inf for tokens that cannot be drawn; chosen int64 [n]
     """
-    logp = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-    p = logp.exp()
-    weighted = torch.where(p > 0, p * logp, torch.zeros_like(p))
-    s = weighted - p * weighted.sum(-1, keepdim=True)
-    return s.gather(-1, chosen[:, None]).squeeze(-1) - (p * s).sum(-1)
+    return States.of(logits).discriminators(chosen)
 
 
 def _finite(tokens: UpdateTokens, name: str, values: np.ndarray) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from entropy.dynamics import (
-    entropies,
     observed_change,
     predicted_change,
     sampled_natural_gradient_change,
@@ -18,6 +17,7 @@ from entropy.dynamics import (
 )
 from entropy.keyed import token_keys
 from entropy.selection import draw
+from entropy.states import States
 from learner.config import ProbeConfig
 from learner.metrics import Tally
 from learner.planning import PassLimits, plan_passes
@@ -84,7 +84,7 @@ class Probed:
         self._index, self._before = self._look()
         self._chosen, self._advantages = self._drawn()
         for part in self._chunks():
-            found = entropies(self._before[part].double())
+            found = States.of(self._before[part].double()).entropies
             self._tally.mean("dynamics/entropy_mean", found.sum(), len(found))
         self._tally.mean("dynamics/probe_states", self._index.size, int(self.rank == 0))
         self._spent_s += time.perf_counter() - began
@@ -94,7 +94,7 @@ class Probed:
         began = time.perf_counter()
         _, after = self._look()
         for part in self._chunks():
-            self._compare(self._before[part].double(), after[part].double(), part, plan.learning_rate)
+            self._compare(States.of(self._before[part].double()), States.of(after[part].double()), part, plan)
         self._before = after
         self._spent_s += time.perf_counter() - began
 
@@ -122,8 +122,8 @@ class Probed:
         size = max(1, CHUNK_LOGITS // self._before.shape[1])
         return [slice(start, start + size) for start in range(0, len(self._before), size)]
 
-    def _compare(self, before: torch.Tensor, after: torch.Tensor, part: slice, rate: float) -> None:
-        chosen, advantages = self._chosen[part], self._advantages[part]
+    def _compare(self, before: States, after: States, part: slice, plan: UpdatePlan) -> None:
+        chosen, advantages, rate = self._chosen[part], self._advantages[part], plan.learning_rate
         observed = observed_change(before, after).cpu().numpy()
         predicted = {
             "lemma1": predicted_change(before, after),

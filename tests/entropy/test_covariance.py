@@ -16,6 +16,7 @@ from entropy.covariance import (
     token_covariance,
 )
 from entropy.dynamics import observed_change, policy_gradient_change
+from entropy.states import States
 from tests.entropy.updates import random_update, update_of
 
 VOCABULARY = 50
@@ -97,7 +98,7 @@ def test_sampled_token_formula_is_exact_to_first_order():
     rates = np.array([1e-1, 1e-2, 1e-3, 1e-4])
     errors, relative = [], []
     for rate in rates:
-        observed, predicted = observed_change(logits, logits + rate * step), -rate * score
+        observed, predicted = observed_change(States.of(logits), States.of(logits + rate * step)), -rate * score
         errors.append(float((observed - predicted).abs().max()))
         relative.append(float((observed - predicted).norm() / observed.norm()))
     assert np.polyfit(np.log(rates), np.log(errors), 1)[0] == pytest.approx(2, abs=0.05)
@@ -113,7 +114,7 @@ def test_mean_of_the_sampled_token_formula_is_theorem_1():
     # Theorem 1 is of advantages whose mean over the policy is 0 (the paper's Lemma 3).
     centred = advantages - (p * advantages).sum(-1, keepdim=True)
     mean = (p * -centred * every).sum(-1)
-    assert float((mean - policy_gradient_change(logits, centred, 1.0)).abs().max()) < 1e-12
+    assert float((mean - policy_gradient_change(States.of(logits), centred, 1.0)).abs().max()) < 1e-12
 
 
 def test_bandit_covariance_by_hand():

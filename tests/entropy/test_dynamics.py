@@ -16,6 +16,7 @@ from entropy.dynamics import (
     sampled_natural_gradient_change,
     sampled_policy_gradient_change,
 )
+from entropy.states import States
 from tests.entropy.test_covariance import states
 
 RATES = np.array([1e-1, 1e-2, 1e-3, 1e-4])
@@ -30,9 +31,9 @@ def test_theorems_are_exact_to_first_order_on_a_table(theorem, natural, bound, r
     """2000 softmax states of 50 actions: the error falls with the square of the rate, below known constants."""
     logits, advantages = states()
     step = advantages if natural else logits.softmax(-1) * advantages
-    largest, errors = [], []
+    old, largest, errors = States.of(logits), [], []
     for rate in RATES:
-        observed, predicted = observed_change(logits, logits + rate * step), theorem(logits, advantages, rate)
+        observed, predicted = observed_change(old, States.of(logits + rate * step)), theorem(old, advantages, rate)
         largest.append(float((observed - predicted).abs().max()))
         errors.append(float((observed - predicted).norm() / observed.norm()))
     assert np.polyfit(np.log(RATES), np.log(largest), 1)[0] == pytest.approx(2, abs=0.05)
@@ -43,9 +44,9 @@ def test_theorems_are_exact_to_first_order_on_a_table(theorem, natural, bound, r
 
 def test_lemma_1_with_a_tabular_step_is_theorem_1():
     logits, advantages = states(100)
-    after = logits + 0.01 * logits.softmax(-1) * advantages
+    before, after = States.of(logits), States.of(logits + 0.01 * logits.softmax(-1) * advantages)
     torch.testing.assert_close(
-        predicted_change(logits, after), policy_gradient_change(logits, advantages, 0.01), rtol=1e-9, atol=1e-15
+        predicted_change(before, after), policy_gradient_change(before, advantages, 0.01), rtol=1e-9, atol=1e-15
     )
 
 
@@ -61,11 +62,12 @@ def test_the_mean_over_drawn_actions_is_the_theorem(sampled, theorem):
     logits, advantages = states(200)
     if theorem is policy_gradient_change:  # theorem 2 has a baseline of its own
         advantages -= (logits.softmax(-1) * advantages).sum(-1, keepdim=True)
+    before = States.of(logits)
     of_actions = [
-        sampled(logits, torch.full((200,), action), advantages[:, action], 0.1) for action in range(logits.shape[1])
+        sampled(before, torch.full((200,), action), advantages[:, action], 0.1) for action in range(logits.shape[1])
     ]
     mean = (logits.softmax(-1) * torch.stack(of_actions, -1)).sum(-1)
-    torch.testing.assert_close(mean, theorem(logits, advantages, 0.1), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(mean, theorem(before, advantages, 0.1), rtol=1e-10, atol=1e-13)
 
 
 def test_one_drawn_action_is_exact_to_first_order():
@@ -74,8 +76,9 @@ def test_one_drawn_action_is_exact_to_first_order():
     chosen = torch.multinomial(logits.softmax(-1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
     own = advantages.gather(-1, chosen[:, None])[:, 0]
     direction = own[:, None] * (torch.nn.functional.one_hot(chosen, logits.shape[1]) - logits.softmax(-1))
-    observed = observed_change(logits, logits + 1e-3 * direction)
-    predicted = sampled_policy_gradient_change(logits, chosen, own, 1e-3)
+    before = States.of(logits)
+    observed = observed_change(before, States.of(logits + 1e-3 * direction))
+    predicted = sampled_policy_gradient_change(before, chosen, own, 1e-3)
     assert float((observed - predicted).norm() / observed.norm()) < 1e-3
 
 
@@ -83,8 +86,9 @@ def test_lemma_1_does_not_see_a_shift_of_all_logits():
     logits, advantages = states(100)
     before = logits.float()
     after = before + 1e-3 * advantages.float()
-    unmoved = predicted_change(before.double(), after.double())
-    shifted = predicted_change(before.double(), after.double() + 1e6)
+    old = States.of(before.double())
+    unmoved = predicted_change(old, States.of(after.double()))
+    shifted = predicted_change(old, States.of(after.double() + 1e6))
     torch.testing.assert_close(shifted, unmoved, rtol=1e-4, atol=1e-9)
 
 
@@ -135,11 +139,12 @@ def test_signs_of_three_actions(action, advantage, sign):
     advantages = torch.zeros(1, 3, dtype=torch.float64)
     advantages[0, action] = advantage
     step = 0.01 * advantage * (torch.nn.functional.one_hot(torch.tensor([action]), 3) - logits.softmax(-1))
+    before, after = States.of(logits), States.of(logits + step)
     changes = [
-        observed_change(logits, logits + step),
-        predicted_change(logits, logits + step),
-        policy_gradient_change(logits, advantages, 0.01),
-        natural_gradient_change(logits, advantages, 0.01),
+        observed_change(before, after),
+        predicted_change(before, after),
+        policy_gradient_change(before, advantages, 0.01),
+        natural_gradient_change(before, advantages, 0.01),
     ]
     assert [math.copysign(1, change.item()) for change in changes] == [sign] * 4
 
@@ -148,10 +153,12 @@ def test_tokens_that_cannot_be_drawn_have_no_part():
     logits, advantages = states(10)
     masked = torch.cat([logits, torch.full((10, 3), -torch.inf, dtype=torch.float64)], dim=-1)
     wide = torch.cat([advantages, torch.ones(10, 3, dtype=torch.float64)], dim=-1)
+    before, all_of_it = States.of(logits), States.of(masked)
     for change in (policy_gradient_change, natural_gradient_change):
-        torch.testing.assert_close(change(masked, wide, 0.1), change(logits, advantages, 0.1))
-    torch.testing.assert_close(predicted_change(masked, masked + wide), predicted_change(logits, logits + advantages))
-    torch.testing.assert_close(observed_change(masked, masked + wide), observed_change(logits, logits + advantages))
+        torch.testing.assert_close(change(all_of_it, wide, 0.1), change(before, advantages, 0.1))
+    after, all_after = States.of(logits + advantages), States.of(masked + wide)
+    for changed in (predicted_change, observed_change):
+        torch.testing.assert_close(changed(all_of_it, all_after), changed(before, after))
 
 
 def test_entropy_change_of_no_states_one_state_and_no_change():
@@ -159,7 +166,9 @@ def test_entropy_change_of_no_states_one_state_and_no_change():
     assert all(math.isnan(value) for value in (entropy_change(logits[:0], logits[:0]).observed,))
     one = entropy_change(logits[:1], logits[:1] + 0.01 * advantages[:1])
     assert math.isnan(one.agreement)
-    assert one.observed == pytest.approx(observed_change(logits[:1], logits[:1] + 0.01 * advantages[:1]).item())
+    assert one.observed == pytest.approx(
+        observed_change(States.of(logits[:1]), States.of(logits[:1] + 0.01 * advantages[:1])).item()
+    )
     same = entropy_change(logits, logits)
     assert (same.observed, same.predicted, same.states) == (0, 0, 5)
     assert math.isnan(same.agreement)

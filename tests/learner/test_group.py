@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from entropy.dynamics import observed_change, predicted_change, sampled_policy_gradient_change
+from entropy.states import States
 from launch.config import ASSETS, RunConfig, compose
 from learner.config import ObjectiveConfig
 from learner.finite import WeightsNotFinite
@@ -345,10 +346,11 @@ def changes(batch: TokenBatch, seen: list[torch.Tensor], rates: list[float]) -> 
     drawn = np.concatenate([batch.tokens[start + prompt : start + length] for start, prompt, length in places])
     chosen = torch.from_numpy(drawn.astype(np.int64)[batch.mask])
     advantages = torch.from_numpy(batch.advantages[batch.mask]).double()
-    pairs = list(pairwise(seen))
+    looks = [States.of(logits) for logits in seen]
+    pairs = list(pairwise(looks))
     observed = torch.cat([observed_change(*pair) for pair in pairs])
     predicted = torch.cat([predicted_change(*pair) for pair in pairs])
-    theorem = [sampled_policy_gradient_change(z, chosen, advantages, r) for z, r in zip(seen, rates, strict=False)]
+    theorem = [sampled_policy_gradient_change(z, chosen, advantages, r) for z, r in zip(looks, rates, strict=False)]
     assert observed.abs().max() > 1e-4
     return {
         "entropy_change_observed": float(observed.mean()),

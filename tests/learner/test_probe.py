@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from entropy.dynamics import entropies, observed_change, predicted_change
+from entropy.dynamics import observed_change, predicted_change
+from entropy.states import States
 from learner import probe as probe_module
 from learner.config import ProbeConfig
 from learner.metrics import merged
@@ -83,20 +84,22 @@ def test_figures_are_those_of_all_states_in_every_layout(ranks, limits):
     figures, tables = train(batch, updates, limits=limits, ranks=ranks)
     states = torch.from_numpy(states_of(batch))
     between = [table[states] for table in tables_between(batch, updates)]
-    observed = torch.stack([observed_change(*pair) for pair in pairwise(between)])
-    predicted = torch.stack([predicted_change(*pair) for pair in pairwise(between)])
+    looks = [States.of(logits) for logits in between]
+    observed = torch.stack([observed_change(*pair) for pair in pairwise(looks)])
+    predicted = torch.stack([predicted_change(*pair) for pair in pairwise(looks)])
     chosen = torch.from_numpy(batch.tokens[response_positions(batch, np.arange(8))][batch.mask].astype(np.int64))
     advantages = torch.from_numpy(batch.advantages[batch.mask]).double()
     theorem1, theorem2 = [], []
     for logits, rate in zip(between[:-1], (0.1, 0.05), strict=True):
-        p, entropy = logits.softmax(-1), entropies(logits)
+        p = logits.softmax(-1)
+        entropy = -(p * p.log()).sum(-1)
         s = p * (p.log() + entropy[:, None])
         own = torch.arange(len(states)), chosen
         theorem1.append(-rate * advantages * (s[own] - (p * s).sum(-1)))
         theorem2.append(-rate * advantages * (p[own].log() + entropy))
     expected = {
         "dynamics/probe_states": len(states),
-        "dynamics/entropy_mean": float(entropies(between[0]).mean()),
+        "dynamics/entropy_mean": float(looks[0].entropies.mean()),
         "dynamics/entropy_change_observed": float(observed.mean()),
         "dynamics/entropy_change_observed_std": float(observed.std(correction=0)),
         "dynamics/entropy_change_lemma1": float(predicted.mean()),
