@@ -1,13 +1,13 @@
 """How different the responses to one prompt are. Pure."""
 
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from sacrebleu.metrics import BLEU
 
+from entropy.estimators import answer_entropy
 from entropy.keyed import sample_key
+from launch.ngrams import NGrams
 
 LONGEST = 5
 LONGEST_OF_BLEU = 4
@@ -36,82 +36,62 @@ def diversity(
         "distinct_answers": float(np.mean([len(set(group)) for group in answers])),
         "answer_entropy": float(np.mean([answer_entropy(group) for group in answers])),
     }
-    chosen = [responses[i] for i in _sampled(uids, [sum(map(len, group)) for group in responses])]
-    for name, measure in (("ngram", ngram_diversity), ("self_bleu", self_bleu)):
-        measured = [value for value in map(measure, chosen) if value is not None]
-        if measured:
-            row[name] = float(np.mean(measured))
+    chosen = _sampled(uids, [sum(map(len, group)) for group in responses])
+    grams = NGrams.of([responses[i] for i in chosen], LONGEST)
+    for name, values in (("ngram", ngram_diversity(grams)), ("self_bleu", self_bleu(grams))):
+        known = values[~np.isnan(values)]
+        if known.size:
+            row[name] = float(known.mean())
     return row
 
 
-def ngram_diversity(responses: Sequence[Sequence[int]]) -> float | None:
-    """Product over n = 1 to 5 of the unique n-grams' share of all n-grams of the responses to one prompt.
+def ngram_diversity(grams: NGrams) -> np.ndarray:
+    """Product over n = 1 to 5 of the unique n-grams' share of all n-grams of the responses to a prompt.
 
-    Jin et al. (arXiv 2511.05993, eq. 8), over token ids and pooled over the responses. None where no response has five
-    tokens.
+    Jin et al. (arXiv 2511.05993, eq. 8), over token ids and pooled over the responses.
+
+    returns  float64 [prompts], NaN where no response has five tokens
     """
-    product = 1.0
+    product = np.ones(grams.prompts)
     for n in range(1, LONGEST + 1):
-        grams = [gram for tokens in responses for gram in _ngrams(tokens, n)]
-        if not grams:
-            return None
-        product *= len(set(grams)) / len(grams)
+        kinds = grams.kinds(n)
+        with np.errstate(invalid="ignore"):
+            product *= np.bincount(kinds.prompt, minlength=grams.prompts) / grams.per_prompt(n)
     return product
 
 
-def self_bleu(responses: Sequence[Sequence[int]]) -> float | None:
-    """Mean over the responses to one prompt of the BLEU of each against all others, in [0, 1]; 1 where all are equal.
+def self_bleu(grams: NGrams) -> np.ndarray:
+    """Mean over the responses to a prompt of the BLEU of each against all others, in [0, 1]; 1 where all are equal.
 
     Zhu et al. (arXiv 1802.01886), over token ids: sentence BLEU of 1- to 4-grams as sacrebleu has it, its smoothing
     `exp` and its effective order, under which a response of fewer than four tokens has a BLEU too. n-grams are counted
-    once per response rather than once per pair, so the time is linear in tokens. None where there is one response only.
+    once per response rather than once per pair.
+
+    returns  float64 [prompts], NaN where there is one response only
     """
-    if len(responses) < 2:
-        return None
     orders = range(1, LONGEST_OF_BLEU + 1)
-    counts = [Counter(chain.from_iterable(_ngrams(each, n) for n in orders)) for each in responses]
-    lengths = [len(each) for each in responses]
-    # Most occurrences in one response, that response, and most in any other.
-    most: dict[Hashable, tuple[int, int, int]] = {}
-    for owner, grams in enumerate(counts):
-        for gram, count in grams.items():
-            before = most.get(gram)
-            if before is None:
-                most[gram] = (count, owner, 0)
-            elif count > before[0]:
-                most[gram] = (count, owner, before[0])
-            elif count > before[2]:
-                most[gram] = (before[0], before[1], count)
-    scores = []
-    for owner, grams in enumerate(counts):
-        correct = [0] * LONGEST_OF_BLEU
-        for gram, count in grams.items():
-            first, of, second = most[gram]
-            if of_others := second if of == owner else first:
-                correct[len(gram) - 1] += min(count, of_others)
-        length, others = lengths[owner], lengths[:owner] + lengths[owner + 1 :]
-        scores.append(
+    correct = np.stack([grams.shared(n) for n in orders], -1)
+    of_all = np.maximum(grams.lengths[:, None] - np.arange(LONGEST_OF_BLEU), 0)
+    scores = np.full(grams.prompts, np.nan)
+    for prompt, responses in enumerate(grams.responses()):
+        lengths = grams.lengths[responses].tolist()
+        if len(lengths) < 2:
+            continue
+        found = [
             BLEU.compute_bleu(
-                correct,
-                [max(length - n, 0) for n in range(LONGEST_OF_BLEU)],
+                right,
+                total,
                 sys_len=length,
-                ref_len=min(others, key=lambda other: (abs(other - length), other)),
+                ref_len=min(lengths[:i] + lengths[i + 1 :], key=lambda other: (abs(other - length), other)),
                 smooth_method="exp",
                 effective_order=True,
             ).score
-        )
-    return float(np.mean(scores)) / 100
-
-
-def answer_entropy(answers: Sequence[Hashable]) -> float:
-    """Entropy in nats of the distribution of the answers to one prompt; every way to have none is one answer."""
-    counts = np.array(list(Counter(answers).values()), float)
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
-
-
-def _ngrams(tokens: Sequence[int], n: int) -> Iterable[tuple[int, ...]]:
-    return zip(*(tokens[i:] for i in range(n)), strict=False)
+            for i, (right, total, length) in enumerate(
+                zip(correct[responses].tolist(), of_all[responses].tolist(), lengths, strict=True)
+            )
+        ]
+        scores[prompt] = np.mean(found) / 100
+    return scores
 
 
 def _sampled(uids: Sequence[str], tokens: Sequence[int]) -> list[int]:

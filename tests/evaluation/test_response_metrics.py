@@ -1,6 +1,6 @@
 """Diversity and confidence of the responses of a step, worked by hand."""
 
-from math import exp, log
+from math import exp, log, nan
 
 import numpy as np
 import pytest
@@ -10,45 +10,67 @@ from sacrebleu.metrics import BLEU
 
 from launch import diversity as module
 from launch.batch import Sample
-from launch.diversity import answer_entropy, diversity, ngram_diversity, self_bleu
+from launch.diversity import LONGEST, diversity, ngram_diversity, self_bleu
+from launch.ngrams import NGrams
 from launch.response_metrics import response_metrics
 from reward.types import FailureKind, Verdict
 from rollout.types import FinishReason, Prompt, Response, VersionSpan
 
 
+def of(measure, *prompts) -> list[float]:
+    """Of the responses to each prompt, counted together."""
+    return measure(NGrams.of(prompts, LONGEST)).tolist()
+
+
 def test_ngram_diversity_by_hand():
     # 1-grams 3 of 12; 2-grams of 123123: 12 23 31 12 23, 3 of 10; 3-grams 3 of 8; 4-grams 3 of 6; 5-grams 2 of 4.
     twice = [[1, 2, 3, 1, 2, 3]] * 2
-    assert ngram_diversity(twice) == pytest.approx(3 / 12 * 3 / 10 * 3 / 8 * 3 / 6 * 2 / 4)
-    assert ngram_diversity([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]) == 1.0
-    assert ngram_diversity([[1, 2, 3, 4]]) is None
+    unlike, brief = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]], [[1, 2, 3, 4]]
+    expected = [3 / 12 * 3 / 10 * 3 / 8 * 3 / 6 * 2 / 4, 1.0, nan]
+    assert of(ngram_diversity, twice, unlike, brief) == pytest.approx(expected, nan_ok=True)
+    assert of(ngram_diversity) == []
 
 
 def test_self_bleu_of_the_same_responses_is_one_and_of_unlike_ones_zero():
-    assert self_bleu([[7, 8, 9, 10, 11]] * 4) == pytest.approx(1.0)
-    assert self_bleu([[7, 8]] * 3) == pytest.approx(1.0)  # shorter than the longest n-gram
-    assert self_bleu([[1, 2, 3, 4], [5, 6, 7, 8]]) == 0.0
-    assert self_bleu([[1, 2, 3, 4]]) is None
+    equal, unlike, alone = [[7, 8, 9, 10, 11]] * 4, [[1, 2, 3, 4], [5, 6, 7, 8]], [[1, 2, 3, 4]]
+    brief = [[7, 8]] * 3  # shorter than the longest n-gram
+    assert of(self_bleu, equal, brief, unlike, alone) == pytest.approx([1, 1, 0, nan], nan_ok=True)
 
 
 def test_self_bleu_by_hand():
     # Each has 5 of 6 tokens, 4 of 5 pairs, 3 of 4 triples and 2 of 3 quadruples of the other, and its length.
     pair = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]]
-    assert self_bleu(pair) == pytest.approx((5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25)
+    assert of(self_bleu, pair) == pytest.approx([(5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25])
     # A token that one other response has twice and another once counts twice at most; the shorter one is penalised.
     brief, long = [1, 1, 1], [1, 1, 2, 3]
     of_brief = np.exp(1 - 4 / 3) * (2 / 3 * 1 / 2 * 1 / (2 * 1)) ** (1 / 3)
     of_long = (2 / 4 * 1 / 3 * 1 / (2 * 2) * 1 / (4 * 1)) ** (1 / 4)
-    assert self_bleu([brief, long]) == pytest.approx((of_brief + of_long) / 2)
+    assert of(self_bleu, [brief, long]) == pytest.approx([(of_brief + of_long) / 2])
+
+
+RESPONSES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=2, max_size=6)
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=2, max_size=6))
-def test_self_bleu_is_the_sentence_bleu_of_sacrebleu(responses):
+@given(st.lists(RESPONSES, min_size=1, max_size=4))
+def test_self_bleu_is_the_sentence_bleu_of_sacrebleu(prompts):
     bleu = BLEU(tokenize="none", effective_order=True)
-    texts = [" ".join(map(str, tokens)) for tokens in responses]
-    scores = [bleu.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
-    assert self_bleu(responses) == pytest.approx(np.mean(scores) / 100)
+    expected = []
+    for responses in prompts:
+        texts = [" ".join(map(str, tokens)) for tokens in responses]
+        scores = [bleu.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
+        expected.append(np.mean(scores) / 100)
+    assert of(self_bleu, *prompts) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.lists(RESPONSES, min_size=1, max_size=4))
+def test_ngram_diversity_is_that_of_sets_of_tuples(prompts):
+    expected = []
+    for responses in prompts:
+        grams = [[tuple(t[i : i + n]) for t in responses for i in range(len(t) - n + 1)] for n in range(1, 6)]
+        expected.append(np.prod([len(set(each)) / len(each) for each in grams]) if all(grams) else nan)
+    assert of(ngram_diversity, *prompts) == pytest.approx(expected, nan_ok=True)
 
 
 def test_of_many_tokens_a_sample_of_the_prompts_is_counted_whatever_their_order(monkeypatch):
@@ -57,21 +79,18 @@ def test_of_many_tokens_a_sample_of_the_prompts_is_counted_whatever_their_order(
     responses = [generator.integers(0, 3 + i, (4, 10)).tolist() for i in range(30)]
     answers = [["right"] * 4] * 30
     whole = diversity(uids, responses, answers)
-    assert whole["self_bleu"] == pytest.approx(np.mean([self_bleu(group) for group in responses]))
+    assert whole["self_bleu"] == pytest.approx(np.mean(of(self_bleu, *responses)))
     monkeypatch.setattr(module, "MOST_TOKENS", 400)  # of ten prompts
     counted = []
-    monkeypatch.setattr(module, "ngram_diversity", lambda group: counted.append(group) or ngram_diversity(group))
+    monkeypatch.setattr(
+        module, "ngram_diversity", lambda grams: counted.append(grams.prompts) or ngram_diversity(grams)
+    )
     sampled = diversity(uids, responses, answers)
-    assert len(counted) == 10
+    assert counted == [10]
     assert sampled["self_bleu"] != whole["self_bleu"]
     assert sampled == diversity(uids[::-1], responses[::-1], answers)
     monkeypatch.setattr(module, "MOST_TOKENS", 1)
     assert "self_bleu" in diversity(uids, responses, answers)
-
-
-def test_answer_entropy_in_closed_form():
-    assert answer_entropy(["a"] * 8) == 0
-    assert answer_entropy(["a", "b", "c", "d"]) == pytest.approx(log(4))
 
 
 def sample(group: int, tokens: list[int], logprob: float) -> Sample:
