@@ -30,8 +30,7 @@ def with_sets(overrides: Sequence[str]) -> list[str]:
     found: list[str] = []
     for override in overrides:
         group, _, value = override.partition("=")
-        several = group == "data" and "," in value and not value.startswith("[")
-        found += _added(value.split(",")) if several else [override]
+        found += _added(value.split(",")) if group == "data" and "," in value else [override]
     return found
 
 

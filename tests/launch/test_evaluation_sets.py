@@ -59,6 +59,7 @@ def test_other_settings_and_other_forms_stay_as_they_are():
         ),
         ("math500,", "data: there is no evaluation set ''. There are"),
         ("none,math500", "data: there is no evaluation set none"),
+        ("[gsm8k,math500]", "data: there is no evaluation set [gsm8k; did you mean gsm8k? There are laboratory, aime,"),
         ("math500,math500", "data=math500,math500 names math500 twice."),
     ],
 )
