@@ -45,6 +45,7 @@ def batch() -> TokenBatch:
         prompt_lengths=np.full(RESPONSES, PROMPT, np.int32),
         groups=np.repeat(np.arange(RESPONSES // 8), 8).astype(np.int32),
         sample_keys=np.arange(RESPONSES, dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=np.full(size, -6.0, np.float32),
         mask=np.ones(size, bool),
         versions=np.zeros(size, np.int32),
@@ -69,7 +70,7 @@ def started(overrides: list[str]) -> LearnerGroup:
         device="cpu",
         threads=1,
     )
-    ray.get(group.begin_start(str(MODEL), "float32", False, 1.0), timeout=config.learner.start_timeout_s)
+    ray.get(group.begin_start(str(MODEL), "float32", False), timeout=config.learner.start_timeout_s)
     return group
 
 

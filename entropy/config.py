@@ -77,6 +77,17 @@ class EntropyAdvantageConfig:
 
 
 @dataclass(frozen=True)
+class TemperatureConfig:
+    """A target that is None is the entropy of the first rollout batch."""
+
+    target: float | None
+    anneal_share: float
+    anneal_to: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
 class EntropyConfig:
     """One section for each control; those that are not None act together.
 
@@ -92,4 +103,5 @@ class EntropyConfig:
     rand_pos_clip: RandPosClipConfig | None
     high_entropy: HighEntropyConfig | None
     entropy_advantage: EntropyAdvantageConfig | None
+    temperature: TemperatureConfig | None
     allow_inert: bool

@@ -22,12 +22,14 @@ class Needs:
     discriminators    its score is the exact first-order one
     entropies         it looks at the rollout policy's entropies before the first update
     several_updates   it does nothing with one update per rollout
+    synchronous       it decides how the next rollout is drawn, so none may have begun by then
     """
 
     current_logprobs: bool = False
     entropies: bool = False
     discriminators: bool = False
     several_updates: bool = False
+    synchronous: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -35,7 +37,24 @@ class Needs:
             self.entropies or other.entropies,
             self.discriminators or other.discriminators,
             self.several_updates or other.several_updates,
+            self.synchronous or other.synchronous,
         )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is known of a rollout batch before its updates.
+
+    step         from 0
+    entropy      mean over its trained tokens, exact, in nats, at `temperature`; NaN where it was not measured
+    temperature  that its responses were drawn at
+    vocabulary   tokens that each was drawn from
+    """
+
+    step: int
+    entropy: float
+    temperature: float
+    vocabulary: int
 
 
 @dataclass
@@ -63,8 +82,12 @@ class EntropyControl(Protocol):
         """What the tokens of one update are told, each field of the plan a scalar or a tensor [n]."""
         ...
 
-    def observe(self, entropy: float, step: int) -> None:
-        """Begin rollout batch `step` (from 0), whose mean token entropy before its updates is `entropy`, or NaN."""
+    def observe(self, batch: Observed) -> None:
+        """Begin a rollout batch."""
+        ...
+
+    def next_temperature(self) -> float | None:
+        """At which the next rollout is to be drawn; None leaves it as configured."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -84,8 +107,11 @@ class Plain:
     def plan(self, tokens: UpdateTokens) -> Decision:
         return Decision(TokenPlan())
 
-    def observe(self, entropy: float, step: int) -> None:
+    def observe(self, batch: Observed) -> None:
         pass
+
+    def next_temperature(self) -> float | None:
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -119,9 +145,17 @@ class Controls:
         metrics = {name: value for decision in decisions for name, value in decision.metrics.items()}
         return Decision(composed([decision.plan for decision in decisions]), metrics)
 
-    def observe(self, entropy: float, step: int) -> None:
+    def observe(self, batch: Observed) -> None:
         for control in self._controls.values():
-            control.observe(entropy, step)
+            control.observe(batch)
+
+    def next_temperature(self) -> float | None:
+        """That of the one control that has an opinion. Raises ValueError where several have."""
+        wanted = {name: control.next_temperature() for name, control in self._controls.items()}
+        given = {name: temperature for name, temperature in wanted.items() if temperature is not None}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both decide at which temperature the next rollout is drawn")
+        return next(iter(given.values()), None)
 
     def state_dict(self) -> dict[str, Any]:
         return {name: control.state_dict() for name, control in self._controls.items()}

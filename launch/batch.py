@@ -56,11 +56,14 @@ class Trainable:
     penalty: float | None
 
 
-def build_batch(samples: Sequence[Sample], train_on_truncated: bool, oldest: int | None) -> TokenBatch:
+def build_batch(
+    samples: Sequence[Sample], train_on_truncated: bool, oldest: int | None, temperature: float
+) -> TokenBatch:
     """One flat batch of every sample that has a score, without advantages.
 
     The mask leaves out tokens that older weights than those of version `oldest` drew, None for none, and, unless
-    `train_on_truncated`, responses that were cut at their longest. Raises `NothingToTrain`.
+    `train_on_truncated`, responses that were cut at their longest. `temperature` is what all were drawn at. Raises
+    `NothingToTrain`.
     """
     chosen = [samples[i] for i in _kept(samples)]
     if not chosen:
@@ -79,6 +82,7 @@ def build_batch(samples: Sequence[Sample], train_on_truncated: bool, oldest: int
         prompt_lengths=prompt_lengths,
         groups=np.array([s.group for s in chosen], np.int32),
         sample_keys=np.array([sample_key(s.prompt.uid, s.response.sample) for s in chosen], np.uint64),
+        temperature=temperature,
         behaviour_logprobs=_joined([s.response.logprobs for s in chosen], np.float32),
         mask=mask if oldest is None else mask & (versions >= oldest),
         versions=versions,

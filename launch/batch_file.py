@@ -1,8 +1,8 @@
 """Rollout batches of a run on disk: all that the learner is given for a step, to be trained on again.
 
 RUN/batches/step_000007.safetensors holds the arrays of a `TokenBatch` by name, those that the batch lacks left out, and
-the rewards; format, version and step stand as JSON in its header. Nothing is pickled. Minibatches, passes and what the
-entropy controls decide follow from it, the settings, and the state before the step.
+the rewards; format, version, step and sampling temperature stand as JSON in its header. Nothing is pickled.
+Minibatches, passes and what the entropy controls decide follow from it, the settings, and the state before the step.
 """
 
 import json
@@ -20,8 +20,8 @@ from learner.types import TokenBatch
 
 BATCHES = "batches"
 SUFFIX = ".safetensors"
-FORMAT, VERSION = "entrain batch", 1
-HEADER, REWARDS = "entrain", "rewards"
+FORMAT, VERSION = "entrain batch", 2
+HEADER, REWARDS, TEMPERATURE = "entrain", "rewards", "temperature"
 
 
 class BatchUnusable(Exception):
@@ -56,8 +56,9 @@ def write_batch(run: Path, saved: SavedBatch) -> Path:
     path = batch_path(run, saved.step)
     path.parent.mkdir(exist_ok=True)
     arrays = {field.name: getattr(saved.batch, field.name) for field in fields(TokenBatch)}
+    temperature = arrays.pop(TEMPERATURE)
     given = {name: np.ascontiguousarray(values) for name, values in arrays.items() if values is not None}
-    header = {"format": FORMAT, "version": VERSION, "step": saved.step}
+    header = {"format": FORMAT, "version": VERSION, "step": saved.step, TEMPERATURE: temperature}
     content = safetensors.numpy.save({**given, REWARDS: saved.rewards}, metadata={HEADER: json.dumps(header)})
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)
@@ -78,10 +79,9 @@ def read_batch(run: Path, step: int) -> SavedBatch:
         raise BatchUnusable(f"{path} is not the batch of step {step} in version {VERSION} of the format")
     try:
         rewards = arrays.pop(REWARDS)
-        return SavedBatch(
-            step, TokenBatch(**{field.name: arrays.pop(field.name, None) for field in fields(TokenBatch)}), rewards
-        )
-    except (AttributeError, KeyError, ValueError) as error:
+        found = {field.name: arrays.pop(field.name, None) for field in fields(TokenBatch)}
+        return SavedBatch(step, TokenBatch(**found | {TEMPERATURE: header[TEMPERATURE]}), rewards)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BatchUnusable(f"{path} does not hold a whole batch: {error}") from error
 
 

@@ -17,6 +17,7 @@ NEEDS = {
     "entropies": "entropies before the updates",
     "discriminators": "the exact score",
     "several_updates": "several updates per rollout",
+    "synchronous": "synchronous rollouts",
 }
 STEPS = 100  # of a run; the table does not depend on it
 

@@ -108,13 +108,12 @@ class Graph:
         if problem:
             raise StartFailed(problem)
         calls = self.rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
-        calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+        calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code)
         if self.reference:
             calls += self.reference.begin_start(
                 reference_path,
                 model.dtype,
                 config.reference.trust_remote_code if config.reference.path else model.trust_remote_code,
-                config.rollout.temperature,
                 config.reference.offload,
             )
         limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)

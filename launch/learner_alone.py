@@ -38,7 +38,7 @@ def learner_alone(config: RunConfig, checkpoint: Checkpoint | None, logs: Path) 
             path = model_folder(model.path)
             if problem := model_missing("model.path", actors, path, limit_s):
                 raise StartFailed(problem)
-            calls = group.begin_start(path, model.dtype, model.trust_remote_code, config.rollout.temperature)
+            calls = group.begin_start(path, model.dtype, model.trust_remote_code)
             wait_started(dict(zip(actors, calls, strict=True)), config.learner.start_timeout_s, logs)
             if checkpoint:
                 checkpoint.restore(group)

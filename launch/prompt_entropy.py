@@ -16,8 +16,8 @@ from rollout.types import Prompt
 Score = Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]
 
 
-def prompt_batch(prompts: Sequence[Prompt]) -> TokenBatch:
-    """Every prompt as the response to its own first token; each has at least two tokens."""
+def prompt_batch(prompts: Sequence[Prompt], temperature: float) -> TokenBatch:
+    """Every prompt as the response to its own first token, drawn at `temperature`; each has at least two tokens."""
     lengths = np.array([len(prompt.token_ids) for prompt in prompts], np.int32)
     scored = int((lengths - 1).sum())
     return TokenBatch(
@@ -26,6 +26,7 @@ def prompt_batch(prompts: Sequence[Prompt]) -> TokenBatch:
         prompt_lengths=np.ones_like(lengths),
         groups=np.arange(lengths.size, dtype=np.int32),
         sample_keys=np.array([sample_key(prompt.uid, 0) for prompt in prompts], np.uint64),
+        temperature=temperature,
         behaviour_logprobs=np.zeros(scored, np.float32),
         mask=np.zeros(scored, bool),
         versions=np.zeros(scored, np.int32),
@@ -36,17 +37,20 @@ def prompt_batch(prompts: Sequence[Prompt]) -> TokenBatch:
     )
 
 
-def prompt_entropy(score: Score, sets: Mapping[str, Sequence[Prompt]], first: Mapping[str, float]) -> dict[str, float]:
+def prompt_entropy(
+    score: Score, sets: Mapping[str, Sequence[Prompt]], first: Mapping[str, float], temperature: float
+) -> dict[str, float]:
     """`eval/<set>/prompt_entropy` in nats and `prompt_entropy_ratio` to that of `first`, the first row of the run.
 
-    Means over the tokens of a set's prompts, template included, but for the first of each. At the temperature of the
-    learner, that of the rollouts. Of prompts of one token there is nothing to predict; a set of such alone is left out.
+    Means over the tokens of a set's prompts, template included, but for the first of each. All of a run are at one
+    `temperature`, so that they can be compared. Of prompts of one token there is nothing to predict; a set of such
+    alone is left out.
     """
     chosen = {name: [p for p in prompts if len(p.token_ids) > 1] for name, prompts in sets.items()}
     chosen = {name: prompts for name, prompts in chosen.items() if prompts}
     if not chosen:
         return {}
-    _, entropies = score(prompt_batch([prompt for prompts in chosen.values() for prompt in prompts]))
+    _, entropies = score(prompt_batch([prompt for prompts in chosen.values() for prompt in prompts], temperature))
     row, start = {}, 0
     for name, prompts in chosen.items():
         key, end = f"eval/{name}/prompt_entropy", start + sum(len(p.token_ids) - 1 for p in prompts)

@@ -211,7 +211,8 @@ def may_differ(key: str, config: RunConfig) -> bool:
     """Whether the run stays the same run when the setting `key` changes."""
     if key == "steps":
         # Other schedules and rules are laid out over the whole run.
-        return config.learner.schedule == "constant" and config.entropy.positive_advantage is None
+        laid_out = (config.entropy.positive_advantage, config.entropy.temperature)
+        return config.learner.schedule == "constant" and all(section is None for section in laid_out)
     return any(key == each or (each.endswith(".") and key.startswith(each)) for each in MAY_DIFFER)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Rollout:
     prompts   and the group of responses to each
     verdicts  by each row's own verifier, one per response, prompt after prompt
     further   likewise by each verifier of `reward.terms`
+    temperature  that they were drawn at
     metrics   of how the groups came about
     """
 
@@ -44,6 +45,7 @@ class Rollout:
     groups: list[list[Response]]
     verdicts: list[Verdict]
     further: dict[str, list[Verdict]]
+    temperature: float
     metrics: dict[str, float]
 
 
@@ -76,8 +78,10 @@ class Rollouts:
             oversample=rollout.filter.oversample,
             hand_out=lambda: [prompt.uid for prompt in source.next(self._curriculum)],
         )
+        self._sampling = sampling(rollout)
+        self._calls = EngineCalls(engines, self._sampling, rollout.stall_s)
         self._collector = Collector(
-            EngineCalls(engines, sampling(rollout), rollout.stall_s),
+            self._calls,
             stream,
             source.prompt,
             rollout.samples_per_prompt,
@@ -95,11 +99,14 @@ class Rollouts:
             state = taken_up.state["rollout"]
             self._collector.load_state_dict(state, unpack(state["kept"], taken_up.rollouts(), source.prompt))
 
-    def next(self, phases: Phases) -> Rollout:
+    def next(self, phases: Phases, temperature: float | None) -> Rollout:
         """The rollout of the next step, waited for in the phases `generate` and `verify`.
 
+        temperature  to draw it at, where none of it has been drawn yet; None for the configured one
         Raises NoProgress, NoSignal, PromptsExhausted, RolloutFailed, and what verifiers raise.
         """
+        usual = self._sampling
+        self._calls.sampling = usual if temperature is None else replace(usual, temperature=temperature)
         while True:
             with phases("generate"):
                 self._collector.wait_drawn()
@@ -139,7 +146,11 @@ class Rollouts:
             [group.responses for group in drawn],
             [verdict for group in drawn for verdict in group.payload.own],
             {name: [verdict for group in drawn for verdict in group.payload.further[name]] for name in self._terms},
-            batch_metrics(batch) | self._collector.figures() | self._passed_over(),
+            self._calls.sampling.temperature,
+            {"rollout/temperature": self._calls.sampling.temperature}
+            | batch_metrics(batch)
+            | self._collector.figures()
+            | self._passed_over(),
         )
 
     def _passed_over(self) -> dict[str, float]:

@@ -130,13 +130,15 @@ class Run:
                 config.reward.max_failure_share,
             )
             first = next(iter(read_metrics(self.folder)), {})
-            row |= prompt_entropy(graph.learner.score, self._prepared.evaluation, first)
+            # As configured, whatever a control has made of it meanwhile.
+            temperature = config.rollout.temperature
+            row |= prompt_entropy(graph.learner.score, self._prepared.evaluation, first, temperature)
             # The actors of a cluster are no children of this process, so there is nothing to add up.
             return row if is_joined(config) else row | {"memory/total_bytes": job_bytes()}
 
     def rollout(self) -> Rollout:
         """The rollout of the next step: in synchronous mode drawn and judged now, else as far as it is not there."""
-        return self._rollouts.next(self.phases)
+        return self._rollouts.next(self.phases, self.graph.learner.next_temperature())
 
     def sync(self, step: int) -> dict[str, float]:
         """Bring the weights that `step` has made to the engines; the metrics of the transfer."""

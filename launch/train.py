@@ -44,7 +44,8 @@ def train(config: RunConfig) -> dict[str, Any]:
                 rewards = compose_rewards(verdicts, further, facts(rollout.groups), config.reward)
             with phases("advantages"):
                 samples = Sample.of_groups(rollout.prompts, rollout.groups, rewards)
-                batch = build_batch(samples, config.algorithm.train_on_truncated, step - 1 - limit if masked else None)
+                oldest = step - 1 - limit if masked else None
+                batch = build_batch(samples, config.algorithm.train_on_truncated, oldest, rollout.temperature)
             with phases("reference"):
                 if graph.reference:
                     batch = replace(batch, reference_logprobs=graph.reference.score(batch))

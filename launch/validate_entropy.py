@@ -8,6 +8,7 @@ from entropy.controls import sections
 from entropy.controls.positive_advantage import NEEDS
 from launch.config import RunConfig
 from launch.limits import beyond
+from rollout.config import SYNCHRONOUS
 
 SCOPES = ("update", "rollout", "microbatch")
 SCORES = ("covariance", "first_order")
@@ -30,6 +31,7 @@ SHARES = (
     "entropy.kl_cov.rate",
     "entropy.rand_pos_clip.rate",
     "entropy.high_entropy.share",
+    "entropy.temperature.anneal_share",
 )
 NOT_NEGATIVE = (
     "entropy.kl_cov.coef",
@@ -47,6 +49,9 @@ ABOVE_ZERO = (
     "entropy.positive_advantage.step",
     "entropy.positive_advantage.target",
     "entropy.entropy_advantage.bound",
+    "entropy.temperature.target",
+    "entropy.temperature.anneal_to",
+    "entropy.temperature.lowest",
 )
 AT_LEAST_TWO = ("entropy.positive_advantage.epochs",)
 BOUNDS = (
@@ -68,6 +73,7 @@ def entropy_problems(config: RunConfig) -> list[str]:
         *_covariance(entropy),
         *_reweighting(entropy, config.steps),
         *_adaptive_bonus(entropy),
+        *_temperature(config),
         *_contradictions(entropy),
         *_sequence_ratio(config),
         *([] if entropy.allow_inert else _inert(config)),
@@ -150,6 +156,28 @@ def _adaptive_bonus(entropy: EntropyConfig) -> Iterator[str]:
         yield f"{bounds} leave the coefficient no room; lowest has to be below highest."
     elif not section.lowest <= section.initial <= section.highest:
         yield f"entropy.adaptive_bonus.initial = {section.initial} is not between {bounds}."
+
+
+def _temperature(config: RunConfig) -> Iterator[str]:
+    section, rollout = config.entropy.temperature, config.rollout
+    if section is None:
+        return
+    bounds = f"entropy.temperature.lowest = {section.lowest} and entropy.temperature.highest = {section.highest}"
+    if section.lowest >= section.highest:
+        yield f"{bounds} leave the temperature no room; lowest has to be below highest."
+    elif not section.lowest <= rollout.temperature <= section.highest:
+        yield f"rollout.temperature = {rollout.temperature}, of the first rollout, is not between {bounds}."
+    if rollout.mode != SYNCHRONOUS:
+        yield (
+            f"entropy.temperature decides after each batch at which temperature the next is drawn, and under "
+            f"rollout.mode = {rollout.mode} that has begun by then; give rollout.mode=synchronous, or set "
+            "entropy.temperature=null."
+        )
+    if rollout.filter.oversample > 1:
+        yield (
+            f"rollout.filter.oversample = {rollout.filter.oversample} leaves groups over for the next batch, and "
+            "entropy.temperature has that drawn at another temperature; give 1, or set entropy.temperature=null."
+        )
 
 
 def _contradictions(entropy: EntropyConfig) -> Iterator[str]:

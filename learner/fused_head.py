@@ -8,8 +8,6 @@ The function replaces the LM head's own `forward`, so that ZeRO-3's hooks, which
 still fire.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -229,13 +227,15 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 class TargetTokens:
     """What the next forward of the head shall score.
 
-    positions  int64 [selected] into the flattened [batch * time] hidden states
-    targets    int64 [selected], the token that each position predicts
-    exact      whether the first-order scores are wanted too
+    positions    int64 [selected] into the flattened [batch * time] hidden states
+    targets      int64 [selected], the token that each position predicts
+    temperature  of the distribution that is scored
+    exact        whether the first-order scores are wanted too
     """
 
     positions: torch.Tensor
     targets: torch.Tensor
+    temperature: float
     exact: bool = False
 
 
@@ -244,6 +244,7 @@ class Distributions:
     """That the next forward of the head shall give all logits at `positions`, int64 [selected] as in `TargetTokens`."""
 
     positions: torch.Tensor
+    temperature: float
 
 
 class ScoringHead:
@@ -254,30 +255,19 @@ class ScoringHead:
     head is more than a product with its weight.
     """
 
-    def __init__(self, head: nn.Linear, temperature: float, chunk_tokens: int):
+    def __init__(self, head: nn.Linear, chunk_tokens: int):
         check_head(head)
         self.request: TargetTokens | Distributions | None = None
-        self._temperature = temperature
         self._chunk_tokens = chunk_tokens
         self._head = head
         head.forward = self._forward  # type: ignore[method-assign, assignment]
-
-    @contextmanager
-    def at_temperature(self, temperature: float) -> Iterator[None]:
-        """Score at another temperature for a while."""
-        usual = self._temperature
-        self._temperature = temperature
-        try:
-            yield
-        finally:
-            self._temperature = usual
 
     def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if self.request is None:
             raise RuntimeError("the head was called without target tokens")
         request, self.request = self.request, None
         selected = hidden.reshape(-1, hidden.shape[-1])[request.positions]
-        weight, temperature, chunk = self._head.weight, self._temperature, self._chunk_tokens
+        weight, temperature, chunk = self._head.weight, request.temperature, self._chunk_tokens
         if isinstance(request, Distributions):
             logits = selected @ weight.T
             return logits.to(torch.promote_types(logits.dtype, torch.float32)).div_(temperature)

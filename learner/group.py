@@ -81,6 +81,7 @@ class LearnerGroup:
         looks_back = controls.needs.entropies or controls.has(ROLLOUT)
         # With a single update its own forward pass finds them.
         self.needs_old_logprobs = off_policy.updates_per_rollout > 1 or looks_back
+        self._steers_sampling = controls.needs.synchronous
         self._total_updates = total_steps * off_policy.updates_per_rollout
         self._device = device
         environment = {
@@ -95,7 +96,7 @@ class LearnerGroup:
             for rank, place in enumerate(places or [{"num_cpus": 0}] * config.ranks)
         ]
 
-    def begin_start(self, model_path: str, dtype: str, trust_remote_code: bool, temperature: float) -> list[Any]:
+    def begin_start(self, model_path: str, dtype: str, trust_remote_code: bool) -> list[Any]:
         """Start loading on all ranks; the references are done when the ranks are ready."""
         limit_s, setting = self._config.start_timeout_s, "learner.start_timeout_s"
         meeting_places = self._get("rendezvous", self._all("rendezvous"), limit_s, setting)
@@ -110,7 +111,6 @@ class LearnerGroup:
             model_path,
             dtype,
             trust_remote_code,
-            temperature,
             self._seed,
             self._device,
             meeting_places[0],
@@ -126,7 +126,7 @@ class LearnerGroup:
         self._get("connect_engines", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")
 
     def score(self, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probs and exact entropies float32 [response tokens] under the current weights, at rollout temperature."""
+        """Log-probs and exact entropies float32 [response tokens] under the current weights, at its temperature."""
         passes = self._passes(batch, np.arange(batch.lengths.size))
         limit_s = self._config.deadline_s * self._off_policy.minibatches
         return _whole(batch, self._get("score", self._all("score", ray.put(batch), passes), limit_s))
@@ -159,6 +159,10 @@ class LearnerGroup:
         if batch.old_logprobs is not None:
             return Updated(row, None, None, applied, skipped)
         return Updated(row, *_whole(batch, list(scores)), applied, skipped)
+
+    def next_temperature(self) -> float | None:
+        """At which the next rollout is to be drawn, as the controls have decided; None for the configured one."""
+        return self._get("next_temperature", self._all("next_temperature"))[0] if self._steers_sampling else None
 
     def plan_updates(self, batch: TokenBatch, step: int) -> list[UpdatePlan]:
         """Samples of each update, rank and pass, and each update's learning rate."""

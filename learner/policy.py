@@ -20,13 +20,14 @@ ONE_ROW_KERNELS = ("flash_attention_2",)
 class Policy:
     """The model with its LM head replaced by the fused scoring head.
 
-    temperature   the rollout's; log-probs and entropies are those of the distribution that was sampled from
-    limits        of a pass where the caller does not cut the passes
+    Log-probs and entropies are those of the distribution that was sampled from, at the temperature of the batch.
+
+    limits  of a pass where the caller does not cut the passes
     """
 
-    def __init__(self, model: Any, temperature: float, chunk_tokens: int, limits: PassLimits):
+    def __init__(self, model: Any, chunk_tokens: int, limits: PassLimits):
         self._model = model
-        self._head = ScoringHead(model.model.get_output_embeddings(), temperature, chunk_tokens)
+        self._head = ScoringHead(model.model.get_output_embeddings(), chunk_tokens)
         self._limits = limits
         self._exact = False
         self._one_row = model.model.config._attn_implementation in ONE_ROW_KERNELS
@@ -36,7 +37,7 @@ class Policy:
 
         With no rows the model still runs, on one token, because the other ranks' collectives wait for it.
         """
-        return self._run(self._sequences(batch, rows), batch.prompt_lengths[_samples(rows)])
+        return self._run(self._sequences(batch, rows), batch.prompt_lengths[_samples(rows)], batch.temperature)
 
     def score(self, batch: TokenBatch, passes: Passes, exact: bool = False) -> Scores:
         """Log-probs and entropies of all passes, no gradients; with `exact` the discriminators too."""
@@ -58,7 +59,7 @@ class Policy:
         index = batch.response_index(samples)
         chosen = np.flatnonzero(np.isin(index, states))
         packed = self._packed(self._sequences(batch, rows), batch.prompt_lengths[samples])
-        self._head.request = Distributions(self._tensor(packed.scored[chosen]))
+        self._head.request = Distributions(self._tensor(packed.scored[chosen]), batch.temperature)
         with torch.no_grad():
             return index[chosen], self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions))
 
@@ -74,18 +75,22 @@ class Policy:
         """Log-probs at temperature 1 of the tokens of each sequence after its first: float32 [tokens - 1] each."""
         lengths = np.array([len(s) for s in sequences])
         scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
-        with torch.no_grad(), self._head.at_temperature(1.0):
+        with torch.no_grad():
             for rows in plan_passes(lengths, np.arange(len(sequences)), 1, self._limits)[0]:
                 chosen = _samples(rows)
-                logprobs, _ = self._run([[sequences[i] for i in row] for row in rows], np.ones(len(chosen), np.int64))
+                tokens = [[sequences[i] for i in row] for row in rows]
+                logprobs, _ = self._run(tokens, np.ones(len(chosen), np.int64), 1.0)
                 parts = np.split(logprobs.cpu().numpy(), np.cumsum(lengths[chosen] - 1)[:-1])
                 for i, part in zip(chosen, parts, strict=True):
                     scores[i] = part
         return scores
 
-    def _run(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> tuple[torch.Tensor, ...]:
+    def _run(
+        self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray, temperature: float
+    ) -> tuple[torch.Tensor, ...]:
         packed = self._packed(rows, prompt_lengths)
-        self._head.request = TargetTokens(self._tensor(packed.scored), self._tensor(packed.targets), self._exact)
+        scored, targets = self._tensor(packed.scored), self._tensor(packed.targets)
+        self._head.request = TargetTokens(scored, targets, temperature, self._exact)
         return tuple(self._model.forward(self._tensor(packed.tokens), self._tensor(packed.positions)))
 
     def _packed(self, rows: list[list[np.ndarray]], prompt_lengths: np.ndarray) -> PackedRows:

@@ -76,7 +76,6 @@ class ReferenceWorker:
         model_path: str,
         dtype: str,
         trust_remote_code: bool,
-        temperature: float,
         device: str,
         offload: bool,
     ) -> None:
@@ -88,7 +87,7 @@ class ReferenceWorker:
 
         self._model = FrozenModel(model_path, dtype, config.attention, trust_remote_code, torch.device(device), offload)
         check_model(self._model.model)
-        self._policy = Policy(self._model, temperature, config.logprob_chunk_tokens, PassLimits.of(config))
+        self._policy = Policy(self._model, config.logprob_chunk_tokens, PassLimits.of(config))
 
     def score(self, batch: TokenBatch, passes: Passes) -> Scores:
         """Of the response tokens of the samples in `passes`."""
@@ -124,15 +123,13 @@ class ReferenceGroup:
             for place in places or [{"num_cpus": 0}] * actors
         ]
 
-    def begin_start(
-        self, model_path: str, dtype: str, trust_remote_code: bool, temperature: float, offload: bool
-    ) -> list[Any]:
+    def begin_start(self, model_path: str, dtype: str, trust_remote_code: bool, offload: bool) -> list[Any]:
         """Start loading in all actors; the references are done when they are ready."""
-        arguments = (self._config, model_path, dtype, trust_remote_code, temperature, self._device, offload)
+        arguments = (self._config, model_path, dtype, trust_remote_code, self._device, offload)
         return [actor.start.remote(*arguments) for actor in self.actors]
 
     def score(self, batch: TokenBatch) -> np.ndarray:
-        """Log-probs float32 [response tokens] under the reference policy, at rollout temperature.
+        """Log-probs float32 [response tokens] under the reference policy, at its temperature.
 
         Raises ReferenceFailed.
         """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from entropy.control import MICROBATCH, ROLLOUT, UPDATE, Controls, Decision
+from entropy.control import MICROBATCH, ROLLOUT, UPDATE, Controls, Decision, Observed
 from entropy.plan import NEUTRAL, TokenPlan, composed
 from entropy.tokens import UpdateTokens
 from learner.config import ClipConfig
@@ -24,13 +24,15 @@ from learner.types import Scores, TokenBatch, UpdatePlan, joined
 class Steering:
     """The controls of a run on one rank. Every rank holds the same, is shown the same and decides the same.
 
-    gather   from one rank's share of the scores to those of all ranks
-    spent_s  what the decisions about the updates of this rollout batch have taken, forward passes included
+    gather      from one rank's share of the scores to those of all ranks
+    vocabulary  tokens that each is drawn from
+    spent_s     what the decisions about the updates of this rollout batch have taken, forward passes included
     """
 
     controls: Controls
     clip: ClipConfig
     gather: Callable[[Scores], list[Scores]]
+    vocabulary: int
     spent_s: float = 0.0
 
     def open(self, batch: TokenBatch, step: int) -> TokenBatch:
@@ -38,12 +40,13 @@ class Steering:
         self.spent_s = 0.0
         if batch.advantages is None:
             raise ValueError("the batch has no advantages yet")
-        if batch.old_entropies is None:
-            self.controls.observe(float("nan"), step)
+        entropies = batch.old_entropies
+        trained = np.zeros(0) if entropies is None else entropies[batch.mask].astype(np.float64)
+        mean = float(trained.mean()) if trained.size else float("nan")
+        self.controls.observe(Observed(step, mean, batch.temperature, self.vocabulary))
+        if entropies is None:
             return batch
-        trained = batch.old_entropies[batch.mask].astype(np.float64)
-        self.controls.observe(float(trained.mean()) if trained.size else float("nan"), step)
-        shaped = self.controls.shape(batch.advantages.astype(np.float64), batch.old_entropies.astype(np.float64))
+        shaped = self.controls.shape(batch.advantages.astype(np.float64), entropies.astype(np.float64))
         return replace(batch, advantages=shaped.astype(np.float32))
 
     def begin(self, policy: Policy, batch: TokenBatch, plan: UpdatePlan, rank: int, is_first: bool) -> "Steered":

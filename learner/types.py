@@ -27,7 +27,9 @@ class TokenBatch:
     prompt_lengths      int32 [N], at least 1
     groups              int32 [N], index of the sample's prompt within the batch
     sample_keys         uint64 [N], names the sample wherever it stands (`entropy.keyed.sample_key`)
-    behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn, at sampling temperature
+    temperature         that the responses were drawn at; log-probabilities and entropies are those of the distribution
+                        at this temperature
+    behaviour_logprobs  float32 [R], log-probability of each response token when it was drawn
     mask                bool [R], whether the token takes part in the loss
     versions            int32 [R], weight version that drew the token
     advantages          float32 [R], never scaled by any denominator; None until they are computed
@@ -42,6 +44,7 @@ class TokenBatch:
     prompt_lengths: np.ndarray
     groups: np.ndarray
     sample_keys: np.ndarray
+    temperature: float
     behaviour_logprobs: np.ndarray
     mask: np.ndarray
     versions: np.ndarray
@@ -54,6 +57,8 @@ class TokenBatch:
         shapes = [each.shape for each in (self.lengths, self.prompt_lengths, self.groups, self.sample_keys)]
         if len(set(shapes)) > 1:
             raise ValueError(f"lengths, prompt_lengths, groups and sample_keys are one value per sample, not {shapes}")
+        if not self.temperature > 0:
+            raise ValueError(f"the temperature is {self.temperature}; nothing can be drawn or scored at it")
         if self.tokens.size != self.lengths.sum():
             raise ValueError(f"{self.tokens.size} tokens, but the lengths add up to {self.lengths.sum()}")
         if (self.prompt_lengths < 1).any():

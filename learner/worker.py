@@ -40,7 +40,6 @@ class LearnerWorker:
         model_path: str,
         dtype: str,
         trust_remote_code: bool,
-        temperature: float,
         seed: int,
         device: str,
         master: tuple[str, int],
@@ -68,9 +67,11 @@ class LearnerWorker:
         # For what draws numbers in a forward pass, as dropout does: other numbers on every rank.
         torch.manual_seed(int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0]))
         limits = PassLimits.of(config)
-        self.policy = Policy(self.model, temperature, config.logprob_chunk_tokens, limits)
+        self.policy = Policy(self.model, config.logprob_chunk_tokens, limits)
         self._objective = objective
-        self._steering = Steering(make_controls(entropy, seed, total_steps), objective.clip, gather_objects)
+        vocabulary = self.model.model.get_output_embeddings().out_features
+        controls = make_controls(entropy, seed, total_steps)
+        self._steering = Steering(controls, objective.clip, gather_objects, vocabulary)
         self._probe = Probe(probe, seed, limits) if probe.states else None
         name = torch.cuda.get_device_name() if device == "cuda" else device
         return RankProfile(
@@ -106,6 +107,10 @@ class LearnerWorker:
         tally.maximum("speed/controls_seconds", self._steering.spent_s)
         tally.maximum("memory/learner_peak_bytes", peak_memory_bytes())
         return tally, scores, skipped, self.model.state.not_finite()
+
+    def next_temperature(self) -> float | None:
+        """At which the next rollout is to be drawn; None for the configured one."""
+        return self._steering.controls.next_temperature()
 
     def score_sequences(self, sequences: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probabilities at temperature 1 of each sequence's tokens after its first; whole on every rank."""

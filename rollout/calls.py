@@ -68,12 +68,15 @@ class Engines(Protocol):
 
 
 class EngineCalls:
-    """`Engines` of a pool of Ray actors. `collect` is for one thread alone."""
+    """`Engines` of a pool of Ray actors. `collect` is for one thread alone.
+
+    sampling  of the requests that are submitted from now on; may be changed between rollouts
+    """
 
     def __init__(
         self, pool: RolloutPool, sampling: Sampling, stall_s: float, clock: Callable[[], float] = time.monotonic
     ):
-        self._pool, self._sampling, self._stall_s, self._clock = pool, sampling, stall_s, clock
+        self._pool, self.sampling, self._stall_s, self._clock = pool, sampling, stall_s, clock
         self._begun: deque[tuple[Any, Owner]] = deque()
         self._waiting: dict[Any, Owner] = {}
         self._polls: dict[Owner, Any] = {}
@@ -88,7 +91,7 @@ class EngineCalls:
         return self._pool.incarnation(engine)
 
     def submit(self, engine: int, incarnation: int, requests: Mapping[Key, GenerationRequest]) -> None:
-        self._begin(self._pool.submit(engine, incarnation, requests, self._sampling), (engine, incarnation))
+        self._begin(self._pool.submit(engine, incarnation, requests, self.sampling), (engine, incarnation))
 
     def call_off(self, engine: int, incarnation: int, keys: Sequence[Key]) -> None:
         self._begin(self._pool.call_off(engine, incarnation, keys), (engine, incarnation))

@@ -9,6 +9,7 @@ from entropy.control import Controls, EntropyControl
 from entropy.controls.bonus import AdaptiveBonus, EntropyBonus
 from entropy.controls.covariance import ClipCov, KlCov
 from entropy.controls.positive_advantage import PositiveAdvantage
+from entropy.controls.temperature import SamplingTemperature
 from entropy.controls.tokens import EntropyAdvantage, HighEntropy, RandPosClip, SignOnly
 
 
@@ -17,7 +18,7 @@ class Registered:
     """A control and what to say of it.
 
     make     from its section of the configuration, the run's seed and its number of steps
-    acts_on  what of a token's loss it changes
+    acts_on  what of a token's loss, or of how tokens are drawn, it changes
     entropy  what it does to the entropy of the policy
     source   where it was published
     """
@@ -83,6 +84,12 @@ REGISTRY = {
         "advantage",
         "lowers it",
         "Cheng et al., arXiv 2506.14758",
+    ),
+    "temperature": Registered(
+        lambda config, seed, steps: SamplingTemperature(config, steps),
+        "temperature of the next rollout",
+        "holds that of what is drawn from at its start",
+        "Liao et al., arXiv 2505.18573",
     ),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from entropy.config import AdaptiveBonusConfig, EntropyBonusConfig
-from entropy.control import Decision, Needs, Plain
+from entropy.control import Decision, Needs, Observed, Plain
 from entropy.plan import TokenPlan
 from entropy.tokens import UpdateTokens
 
@@ -35,10 +35,10 @@ class AdaptiveBonus(Plain):
         self._config = config
         self._coef, self._next = 0.0, config.initial
 
-    def observe(self, entropy: float, step: int) -> None:
-        if not np.isfinite(entropy):
+    def observe(self, batch: Observed) -> None:
+        if not np.isfinite(batch.entropy):
             return
-        config, current, below = self._config, self._next, entropy <= self._config.target
+        config, current, below = self._config, self._next, batch.entropy <= self._config.target
         self._coef = current if below else 0.0
         moved = current + config.step if below else current - config.step
         self._next = min(max(moved, config.lowest), config.highest)

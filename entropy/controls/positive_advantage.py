@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from entropy.config import PositiveAdvantageConfig
-from entropy.control import Decision, Needs, Plain
+from entropy.control import Decision, Needs, Observed, Plain
 from entropy.plan import TokenPlan
 from entropy.tokens import UpdateTokens
 
@@ -47,8 +47,8 @@ class PositiveAdvantage(Plain):
         self._next = self.weight
         self._sum = 0.0
 
-    def observe(self, entropy: float, step: int) -> None:
-        rule = self._config.rule
+    def observe(self, batch: Observed) -> None:
+        rule, step, entropy = self._config.rule, batch.step, batch.entropy
         if rule == "stage":
             self.weight = self._stage(step)
         elif rule == "epoch":

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from entropy.config import ClipCovConfig, KlCovConfig, PositiveAdvantageConfig
+from entropy.control import Observed
 from entropy.keyed import sample_key
 from entropy.tokens import UpdateTokens
 
@@ -26,6 +27,10 @@ REWEIGHTING = PositiveAdvantageConfig(
     epochs=None,
 )
 GUIDED = replace(REWEIGHTING, rule="guided", initial=0.0, lowest=0.0, highest=1.0, step=0.05, target=0.2, band=0.0)
+
+
+def seen(entropy: float, step: int, temperature: float = 1.0, vocabulary: int = 1000) -> Observed:
+    return Observed(step, entropy, temperature, vocabulary)
 
 
 def tokens_of(

@@ -10,7 +10,12 @@ from entropy.config import AdaptiveBonusConfig, EntropyBonusConfig
 from entropy.controls.bonus import AdaptiveBonus, EntropyBonus
 from entropy.controls.positive_advantage import NEEDS, PositiveAdvantage
 from entropy.plan import NEUTRAL
-from tests.entropy.control_tokens import GUIDED, REWEIGHTING, tokens_of
+from tests.entropy.control_tokens import (
+    GUIDED,
+    REWEIGHTING,
+    seen,
+    tokens_of,
+)
 
 ADAPTIVE = AdaptiveBonusConfig(target=0.2, initial=0.0, step=0.005, lowest=0.0, highest=0.02)
 PI = replace(GUIDED, rule="pi", initial=0.5, step=None, band=None, proportional=0.2, integral=0.1)
@@ -25,7 +30,7 @@ def weights(control: PositiveAdvantage, entropies) -> list[float]:
     """The weight in force in each step."""
     found = []
     for step, entropy in enumerate(entropies):
-        control.observe(entropy, step)
+        control.observe(seen(entropy, step))
         found.append(control.weight)
     return found
 
@@ -130,7 +135,7 @@ def test_a_larger_weight_lowers_entropy_and_the_loop_settles_near_the_target():
     for config, tolerance in ((GUIDED, 0.1), (replace(PI, proportional=1.0, integral=0.05), 0.005)):
         control, entropy, found = reweighting(config, steps=400), 0.37, []
         for step in range(400):
-            control.observe(entropy, step)
+            control.observe(seen(entropy, step))
             found.append(entropy)
             entropy = max(0.0, entropy + 0.02 * (0.5 - control.weight))
         assert np.abs(np.array(found[200:]) - 0.2).max() < tolerance, config.rule
@@ -150,7 +155,7 @@ def test_restored_in_mid_run_it_goes_on_the_same(config, after):
     restored.load_state_dict(halfway.state_dict())
     found = []
     for step in range(after, 20):
-        restored.observe(entropies[step], step)
+        restored.observe(seen(entropies[step], step))
         found.append(restored.weight)
     assert found == expected[after:]
 
@@ -177,7 +182,7 @@ def test_bonus_is_a_coefficient_for_every_token():
 def coefficients(control: AdaptiveBonus, entropies) -> list[float]:
     found = []
     for step, entropy in enumerate(entropies):
-        control.observe(entropy, step)
+        control.observe(seen(entropy, step))
         found.append(control.plan(TOKENS).plan.entropy_coef)
     return found
 

@@ -20,7 +20,16 @@ from entropy.controls import REGISTRY, make_controls, sections
 from entropy.controls.covariance import ClipCov
 from entropy.controls.tokens import EntropyAdvantage, HighEntropy, RandPosClip, SignOnly
 from entropy.plan import NEUTRAL, TokenPlan
-from tests.entropy.control_tokens import CLIP_COV, GUIDED, KL_COV, REWEIGHTING, dropped, random_tokens, tokens_of
+from tests.entropy.control_tokens import (
+    CLIP_COV,
+    GUIDED,
+    KL_COV,
+    REWEIGHTING,
+    dropped,
+    random_tokens,
+    seen,
+    tokens_of,
+)
 
 OFF = EntropyConfig(**dict.fromkeys(REGISTRY), allow_inert=False)
 NOBODY = tokens_of([], [], [])
@@ -159,6 +168,17 @@ def test_two_kinds_of_penalty_are_refused_and_one_of_coefficient_zero_is_none():
     assert together(Fixed(k3), Fixed(silent)).plan(NOBODY, "update").plan.kl_penalty == "k3"
 
 
+def test_one_control_decides_about_the_temperature():
+    class Wanting(Plain):
+        def next_temperature(self):
+            return 0.9
+
+    assert together(Plain(), Wanting(), Plain()).next_temperature() == 0.9
+    assert together(Plain(), Plain()).next_temperature() is None
+    with pytest.raises(ValueError, match="0 and 1 both decide at which temperature"):
+        together(Wanting(), Wanting()).next_temperature()
+
+
 def test_each_scope_has_its_controls():
     both = together(Fixed(TokenPlan(weight=2.0)), Fixed(TokenPlan(weight=3.0), "rollout"))
     assert (both.has("update"), both.has("rollout"), both.has("microbatch")) == (True, True, False)
@@ -202,11 +222,11 @@ def test_the_state_of_all_goes_through_a_dictionary():
     config = replace(OFF, clip_cov=replace(CLIP_COV, rate=0.037), positive_advantage=GUIDED)
     one, other = (make_controls(config, seed=0, total_steps=20) for _ in range(2))
     for step in range(3):
-        one.observe(0.3, step)
+        one.observe(seen(0.3, step))
         one.plan(random_tokens(step, update=step), "update")
     other.load_state_dict(one.state_dict())
-    one.observe(0.3, 3)
-    other.observe(0.3, 3)
+    one.observe(seen(0.3, 3))
+    other.observe(seen(0.3, 3))
     tokens = random_tokens(3, update=3)
     assert torch.equal(one.plan(tokens, "update").plan.weight, other.plan(tokens, "update").plan.weight)
     assert one.state_dict() == other.state_dict()

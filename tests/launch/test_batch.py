@@ -47,7 +47,7 @@ SAMPLES = Sample.of_groups(
     ],
     [None, Reward(1.0, {}), Reward(0.0, {}), Reward(0.5, {})],
 )
-BATCH = build_batch(SAMPLES, train_on_truncated=True, oldest=None)
+BATCH = build_batch(SAMPLES, train_on_truncated=True, oldest=None, temperature=0.7)
 TRAINABLE = add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CONFIG.reference)
 
 
@@ -84,7 +84,7 @@ def test_every_token_carries_the_advantage_of_its_sample():
 
 
 def test_truncated_responses_may_be_left_out_of_the_loss_but_not_of_their_group():
-    batch = build_batch(SAMPLES, train_on_truncated=False, oldest=None)
+    batch = build_batch(SAMPLES, train_on_truncated=False, oldest=None, temperature=0.7)
     assert batch.mask.tolist() == [True] * 4 + [False] * 2
     assert batch.tokens.tolist() == BATCH.tokens.tolist()
     trainable = add_advantages(SAMPLES, batch, CONFIG.algorithm, CONFIG.reference)
@@ -97,7 +97,7 @@ def test_tokens_of_older_weights_may_be_left_out_of_the_loss():
     response = replace(SAMPLES[2].response, versions=spans)
     assert len(response.token_ids) == 3
     samples = [replace(s, response=response) if s is SAMPLES[2] else s for s in SAMPLES]
-    batch = build_batch(samples, train_on_truncated=True, oldest=4)
+    batch = build_batch(samples, train_on_truncated=True, oldest=4, temperature=0.7)
     of_it = batch.versions.tolist().index(3)
     assert batch.versions[of_it : of_it + 3].tolist() == [3, 4, 6]
     assert batch.mask[of_it : of_it + 3].tolist() == [False, True, True]
@@ -212,4 +212,4 @@ def test_figures_about_tokens():
 def test_a_step_without_any_score_is_an_error_in_words():
     unscored = [replace(sample, reward=None) for sample in SAMPLES]
     with pytest.raises(NothingToTrain, match="none of the 4 responses has a score"):
-        build_batch(unscored, train_on_truncated=True, oldest=None)
+        build_batch(unscored, train_on_truncated=True, oldest=None, temperature=0.7)

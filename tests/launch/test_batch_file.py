@@ -1,5 +1,6 @@
 """Batches on disk come back bit for bit; what is none is refused in words, and nothing in it runs."""
 
+import json
 import pickle
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ BATCH = TokenBatch(
     prompt_lengths=np.array([1, 1], np.int32),
     groups=np.array([0, 0], np.int32),
     sample_keys=np.array([2**64 - 1, 3], np.uint64),
+    temperature=0.1 + 0.6,
     behaviour_logprobs=np.array([-0.5, -np.inf, -1e-30], np.float32),
     mask=np.array([True, True, False]),
     versions=np.array([6, 6, 6], np.int32),
@@ -43,7 +45,10 @@ def test_what_the_learner_got_comes_back_bit_for_bit(tmp_path):
     found = read_batch(tmp_path, 7)
     assert found.step == 7
     assert found.rewards.tobytes() == SAVED.rewards.tobytes()
+    assert found.batch.temperature == BATCH.temperature == 0.1 + 0.6  # 0.7 and a bit
     for field in fields(TokenBatch):
+        if field.name == "temperature":
+            continue
         got, wanted = getattr(found.batch, field.name), getattr(BATCH, field.name)
         assert (got is None) == (wanted is None), field.name
         if wanted is not None:
@@ -80,8 +85,20 @@ def test_what_is_no_batch_is_refused_and_runs_nothing(tmp_path):
     assert not (tmp_path / "mark").exists()
 
     write_batch(tmp_path, SAVED).rename(batch_path(tmp_path, 8))
-    with pytest.raises(BatchUnusable, match="is not the batch of step 8 in version 1 of the format"):
+    with pytest.raises(BatchUnusable, match="is not the batch of step 8 in version 2 of the format"):
         read_batch(tmp_path, 8)
+
+    write_batch(tmp_path, SAVED)
+    header = {"format": "entrain batch", "version": 2, "step": 7}
+    with safetensors.safe_open(path, framework="np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    path.write_bytes(safetensors.numpy.save(arrays, metadata={"entrain": json.dumps(header)}))
+    with pytest.raises(BatchUnusable, match="does not hold a whole batch: 'temperature'"):
+        read_batch(tmp_path, 7)
+    # The first version of the format did not say at which temperature the responses were drawn.
+    path.write_bytes(safetensors.numpy.save(arrays, metadata={"entrain": json.dumps(header | {"version": 1})}))
+    with pytest.raises(BatchUnusable, match="is not the batch of step 7 in version 2 of the format"):
+        read_batch(tmp_path, 7)
 
     write_batch(tmp_path, SAVED)
     with safetensors.safe_open(path, framework="np") as file:

@@ -19,6 +19,7 @@ BATCH = TokenBatch(
     prompt_lengths=np.ones(4, np.int32),
     groups=np.array([0, 0, 1, 1], np.int32),
     sample_keys=np.arange(4, dtype=np.uint64),
+    temperature=1.0,
     behaviour_logprobs=np.zeros(6, np.float32),
     mask=np.array([True, True, True, False, True, True]),
     versions=np.zeros(6, np.int32),

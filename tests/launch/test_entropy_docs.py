@@ -58,13 +58,17 @@ def test_a_command_is_valid(command):
 
 def test_published_settings_are_the_defaults():
     """Figures of the pages that conf/ has too."""
-    config = compose(["entropy=[clip_cov,kl_cov,adaptive_bonus,prog_adv_guided,rand_pos_clip,high_entropy]"]).entropy
+    config = compose(
+        ["entropy=[clip_cov,kl_cov,adaptive_bonus,prog_adv_guided,rand_pos_clip,high_entropy,temperature]"]
+    ).entropy
     assert (config.clip_cov.rate, config.clip_cov.low, config.clip_cov.high) == (2e-4, 1.0, 5.0)
     assert (config.kl_cov.rate, config.kl_cov.coef, config.kl_cov.penalty) == (2e-3, 1.0, "abs")
     assert vars(config.adaptive_bonus) == {"target": 0.2, "initial": 0, "step": 1e-4, "lowest": 0, "highest": 0.005}
     guided = config.positive_advantage
     assert (guided.target, guided.step, guided.initial, guided.lowest, guided.highest) == (0.2, 0.05, 0, 0, 1)
     assert (config.rand_pos_clip.rate, config.high_entropy.share) == (2e-4, 0.2)
+    steered = config.temperature
+    assert (steered.target, steered.anneal_share, steered.anneal_to) == (None, 0.4, 0.9)
     shifted = compose(["entropy=entropy_advantage"]).entropy.entropy_advantage
     assert (shifted.coef, shifted.bound) == (0.4, 2.0)
     assert compose(["entropy=w_reinforce"]).entropy.positive_advantage.initial == 0.1

@@ -28,7 +28,7 @@ def trained(*rewards: float | None, lengths: tuple[int, ...]):
         for i, n in enumerate(lengths)
     ]
     samples = Sample.of_groups([prompt], [responses], [r if r is None else Reward(r, {}) for r in rewards])
-    return samples, add_advantages(samples, build_batch(samples, True, None), CONFIG.algorithm, CONFIG.reference)
+    return samples, add_advantages(samples, build_batch(samples, True, None, 1.0), CONFIG.algorithm, CONFIG.reference)
 
 
 def test_by_hand():

@@ -20,7 +20,7 @@ from tests.entropy.control_tokens import random_tokens
 ROOT = CONF.parent
 ROOMS = ("entropy", "launch", "learner", "reward", "rollout")
 NAMESPACES = {metric.name.split("/")[0] for metric in registry() if "/" in metric.name}
-CONTROLS = "clip_cov,kl_cov,adaptive_bonus,prog_adv_guided,negative_only,rand_pos_clip,high_entropy"
+CONTROLS = "clip_cov,kl_cov,adaptive_bonus,prog_adv_guided,negative_only,rand_pos_clip,high_entropy,temperature"
 # What a name may hold between its slashes, a placeholder standing for a name of the run.
 SHAPE = re.compile(r"[\w.<>]+(/[\w.<>]*)*")
 

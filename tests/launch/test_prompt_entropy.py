@@ -28,7 +28,7 @@ def score(batch):
 
 
 def test_means_over_the_tokens_of_each_set_after_the_first_of_each_prompt():
-    row = prompt_entropy(score, {"in": IN, "out": OUT}, {})
+    row = prompt_entropy(score, {"in": IN, "out": OUT}, {}, TEMPERATURE)
     assert row == {
         "eval/in/prompt_entropy": pytest.approx((0.1 + 0.2 + 0.6) / 3),
         "eval/in/prompt_entropy_ratio": 1.0,
@@ -39,19 +39,19 @@ def test_means_over_the_tokens_of_each_set_after_the_first_of_each_prompt():
 
 def test_later_evaluations_are_held_against_the_first():
     first = {"step": 0, "eval/in/prompt_entropy": 0.6, "eval/in/avg_at_k": 0.5}
-    row = prompt_entropy(score, {"in": IN, "out": OUT}, first)
+    row = prompt_entropy(score, {"in": IN, "out": OUT}, first, TEMPERATURE)
     assert row["eval/in/prompt_entropy_ratio"] == pytest.approx(0.3 / 0.6)
     # A set that the first row has not measured begins here.
     assert row["eval/out/prompt_entropy_ratio"] == 1.0
 
 
 def test_prompts_of_one_token_are_left_out():
-    assert prompt_entropy(score, {"in": IN[2:]}, {}) == {}
-    assert prompt_entropy(score, {}, {}) == {}
+    assert prompt_entropy(score, {"in": IN[2:]}, {}, TEMPERATURE) == {}
+    assert prompt_entropy(score, {}, {}, TEMPERATURE) == {}
 
 
 def test_nothing_of_the_batch_is_trained_on():
-    batch = prompt_batch(IN[:2])
+    batch = prompt_batch(IN[:2], TEMPERATURE)
     assert (batch.lengths.tolist(), batch.prompt_lengths.tolist()) == ([3, 2], [1, 1])
     assert not batch.mask.any()
     assert len(set(batch.sample_keys.tolist())) == 2
@@ -68,7 +68,7 @@ def test_the_learners_policy_gives_what_a_plain_forward_pass_gives():
         entropies[found.index] = found.entropies
         return entropies, entropies
 
-    row = prompt_entropy(by_policy, {"in": prompts[:2], "out": prompts[2:]}, {})
+    row = prompt_entropy(by_policy, {"in": prompts[:2], "out": prompts[2:]}, {}, TEMPERATURE)
     for name, part in (("in", prompts[:2]), ("out", prompts[2:])):
         each = []
         for one in part:

@@ -51,7 +51,7 @@ def objective(low=None, high=None, reference=None, correction=None, **algorithm)
 
 def unsteered(settings: ObjectiveConfig) -> Steering:
     """No entropy controls, on a single rank."""
-    return Steering(Controls({}), settings.clip, lambda scores: [scores])
+    return Steering(Controls({}), settings.clip, lambda scores: [scores], vocabulary=7)
 
 
 def pass_tokens(

@@ -25,6 +25,7 @@ def batch_of(lengths: np.ndarray, prompts: np.ndarray, mask: np.ndarray | None =
         prompt_lengths=prompts,
         groups=np.zeros(lengths.size, np.int32),
         sample_keys=np.arange(lengths.size, dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=np.zeros(responses, np.float32),
         mask=np.ones(responses, bool) if mask is None else mask,
         versions=np.zeros(responses, np.int32),

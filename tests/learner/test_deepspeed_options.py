@@ -38,7 +38,7 @@ def group(config, ray_session) -> Iterator[LearnerGroup]:
         run.learner, objective, run.entropy, run.probe, run.off_policy, seed=0, total_steps=1, device="cpu", threads=1
     )
     try:
-        ray.get(group.begin_start(str(MODEL), "float32", False, 1.0), timeout=180)
+        ray.get(group.begin_start(str(MODEL), "float32", False), timeout=180)
         yield group
     finally:
         group.close()
@@ -160,7 +160,7 @@ def test_the_probe_changes_no_bit_of_the_weights(group, config, stage, lora):
         from learner.probe import Probe
 
         limits = PassLimits(256, 64)
-        worker.policy = Policy(worker.model, 1.0, 64, limits)
+        worker.policy = Policy(worker.model, 64, limits)
         worker._probe = Probe(probe, 0, limits) if probe else None
         tally, *_ = worker.update(batch, plans, 0)
         buckets = worker.model.full_parameters(1 << 20)
@@ -194,6 +194,7 @@ def probed_batch() -> TokenBatch:
         prompt_lengths=np.full(8, 8, np.int32),
         groups=np.zeros(8, np.int32),
         sample_keys=np.arange(8, dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=np.zeros(8 * 16, np.float32),
         mask=np.ones(8 * 16, bool),
         versions=np.zeros(8 * 16, np.int32),

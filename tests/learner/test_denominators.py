@@ -24,6 +24,7 @@ def batch_of(lengths=LENGTHS, groups=GROUPS, mask=MASK) -> TokenBatch:
         prompt_lengths=np.ones_like(lengths),
         groups=np.asarray(groups, np.int32),
         sample_keys=np.arange(len(groups), dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=zeros,
         mask=np.asarray(mask, bool),
         versions=zeros.astype(np.int32),

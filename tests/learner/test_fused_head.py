@@ -314,19 +314,17 @@ def test_second_derivatives_are_refused():
 
 def test_scoring_head_scores_the_requested_positions_once():
     module = nn.Linear(WIDTH, VOCABULARY, bias=False)
-    head = ScoringHead(module, temperature=0.6, chunk_tokens=2)
+    head = ScoringHead(module, chunk_tokens=2)
     hidden = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(0))
     positions, targets = torch.tensor([5, 0]), torch.tensor([1, 12])
     rows = hidden.reshape(6, WIDTH)[positions]
 
     def check(temperature):
-        head.request = TargetTokens(positions, targets)
+        head.request = TargetTokens(positions, targets, temperature)
         wanted = torch.stack(plain(rows, module.weight, targets, temperature)[:2])
         torch.testing.assert_close(module(hidden).double(), wanted, atol=1e-5, rtol=1e-5)
 
     check(0.6)
     with pytest.raises(RuntimeError, match="without target tokens"):
         module(hidden)
-    with head.at_temperature(1.0):
-        check(1.0)
-    check(0.6)
+    check(1.0)

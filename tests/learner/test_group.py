@@ -26,7 +26,7 @@ from learner.group import LearnerFailed, LearnerGroup
 from learner.planning import minibatches
 from learner.types import TokenBatch
 
-TEMPERATURE = 0.6
+TEMPERATURE, HOTTER = 0.6, 1.1
 LEARNING_RATE = 3e-4
 STEPS = 4
 GROUPS, SAMPLES_PER_GROUP = 4, 3
@@ -102,7 +102,7 @@ def started(config: RunConfig, model: Path, dtype: str = "float32") -> Iterator[
         threads=1,
     )
     try:
-        ray.get(group.begin_start(str(model), dtype, False, TEMPERATURE), timeout=180)
+        ray.get(group.begin_start(str(model), dtype, False), timeout=180)
         yield group
     finally:
         group.close()
@@ -178,7 +178,7 @@ class Reference:
         for sample in samples:
             start, response = batch.offsets[sample], batch.response_offsets[sample : sample + 2]
             sequence = batch.tokens[start : start + batch.lengths[sample]]
-            logprobs, _ = self.score(sequence, int(batch.prompt_lengths[sample]), TEMPERATURE)
+            logprobs, _ = self.score(sequence, int(batch.prompt_lengths[sample]), batch.temperature)
             response = slice(*response)
             advantages, mask = (torch.from_numpy(values[response]) for values in (batch.advantages, batch.mask))
             old = logprobs.detach() if batch.old_logprobs is None else torch.from_numpy(batch.old_logprobs[response])
@@ -212,6 +212,7 @@ def make_batch(folder: Path) -> TokenBatch:
         prompt_lengths=prompts.astype(np.int32),
         groups=groups,
         sample_keys=np.arange(size, dtype=np.uint64),
+        temperature=TEMPERATURE,
         behaviour_logprobs=np.zeros(responses.sum(), np.float32),
         mask=rng.random(responses.sum()) < 0.8,
         versions=np.zeros(responses.sum(), np.int32),
@@ -254,6 +255,7 @@ def take(batch: TokenBatch, samples: np.ndarray) -> TokenBatch:
         prompt_lengths=batch.prompt_lengths[samples],
         groups=batch.groups[samples],
         sample_keys=batch.sample_keys[samples],
+        temperature=batch.temperature,
         behaviour_logprobs=batch.behaviour_logprobs[response],
         mask=batch.mask[response],
         versions=batch.versions[response],
@@ -265,7 +267,7 @@ def take(batch: TokenBatch, samples: np.ndarray) -> TokenBatch:
 
 
 LONELY = np.array([4])  # one sample for two ranks: one of them has nothing to do
-UNSCORED = np.array([6, 7, 8])  # a group that is updated once, without old log-probabilities
+UNSCORED = np.array([6, 7, 8])  # a group that is updated once, without old log-probabilities, and was drawn at HOTTER
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,9 @@ def expect(folder: Path) -> Expected:
         seen.append(distributions(reference, batch))
     norms += [
         reference.update(batch, LONELY, learning_rate=LEARNING_RATE * 6 / 8),
-        reference.update(replace(batch, old_logprobs=None), UNSCORED, learning_rate=LEARNING_RATE * 4 / 8),
+        reference.update(
+            replace(batch, old_logprobs=None, temperature=HOTTER), UNSCORED, learning_rate=LEARNING_RATE * 4 / 8
+        ),
     ]
     assert min(norms[:2]) < 0.9 * bound
     assert max(norms[:2]) > 1.1 * bound
@@ -436,7 +440,7 @@ def test_every_layout_is_the_plain_process(layout, expected, ray_session, tmp_pa
         assert lonely.metrics["policy/grad_norm"] == pytest.approx(truth.norms[2], rel=1e-4)
         assert lonely.logprobs is None
 
-        unscored = replace(take(truth.batch, UNSCORED), old_logprobs=None)
+        unscored = replace(take(truth.batch, UNSCORED), old_logprobs=None, temperature=HOTTER)
         logprobs, entropies = group.score(unscored)
         updated = group.update(unscored, step=2)
         assert updated.metrics["policy/ratio_min"] == updated.metrics["policy/ratio_max"] == 1.0

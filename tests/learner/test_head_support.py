@@ -44,7 +44,7 @@ HEADS = {
 @pytest.mark.parametrize("what", HEADS)
 def test_scoring_head_refuses_what_it_would_get_wrong(what):
     with pytest.raises(TypeError, match=r"plain nn\.Linear without bias") as refusal:
-        ScoringHead(HEADS[what], 1.0, 4)
+        ScoringHead(HEADS[what], 4)
     assert what in str(refusal.value)
 
 

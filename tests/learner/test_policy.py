@@ -42,7 +42,7 @@ class Model:
 
 
 def policy_of(model: Model, row_tokens: int = 30) -> Policy:
-    return Policy(model, TEMPERATURE, chunk_tokens=7, limits=PassLimits(60, row_tokens))
+    return Policy(model, chunk_tokens=7, limits=PassLimits(60, row_tokens))
 
 
 def batch_of(tokens: np.ndarray) -> TokenBatch:
@@ -53,6 +53,7 @@ def batch_of(tokens: np.ndarray) -> TokenBatch:
         prompt_lengths=PROMPTS,
         groups=np.zeros(6, np.int32),
         sample_keys=np.arange(6, dtype=np.uint64),
+        temperature=TEMPERATURE,
         behaviour_logprobs=np.zeros(responses, np.float32),
         mask=np.ones(responses, bool),
         versions=np.zeros(responses, np.int32),
@@ -171,6 +172,40 @@ def test_scores_of_all_passes(one_by_one):
     np.testing.assert_array_equal(scores.index[order], np.arange(BATCH.mask.size))
     np.testing.assert_allclose(scores.logprobs[order], one_by_one[0], atol=ROUNDING)
     np.testing.assert_allclose(scores.entropies[order], one_by_one[1], atol=ROUNDING)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 1.8])
+def test_each_batch_is_seen_at_its_own_temperature(temperature):
+    """Scores, gradients and distributions by one policy, after a batch at another temperature."""
+    model, rows = Model(), LAYOUTS["rows of unequal length"]
+    policy, own = policy_of(model), replace(BATCH, temperature=temperature)
+    policy.score(BATCH, (rows,))
+    plain = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float64, attn_implementation="eager")
+    logits = []
+    for sample in range(6):
+        tokens = torch.from_numpy(BATCH.tokens[BATCH.offsets[sample] : BATCH.offsets[sample + 1]].astype(np.int64))
+        logits.append(plain(input_ids=tokens[None]).logits[0, PROMPTS[sample] - 1 : -1] / temperature)
+    tempered = torch.cat(logits)
+    ends = [slice(BATCH.offsets[i] + PROMPTS[i], BATCH.offsets[i + 1]) for i in range(6)]
+    drawn = torch.from_numpy(np.concatenate([BATCH.tokens[end] for end in ends]).astype(np.int64))
+    wanted = tempered.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
+    order = np.argsort(BATCH.response_index(np.concatenate(rows)))
+
+    scores = policy.score(own, (rows,), exact=True)
+    np.testing.assert_allclose(scores.logprobs[order], wanted.detach().numpy(), atol=ROUNDING)
+    probabilities = tempered.softmax(-1)
+    entropy = -(probabilities * tempered.log_softmax(-1)).sum(-1)
+    np.testing.assert_allclose(scores.entropies[order], entropy.detach().numpy(), atol=ROUNDING)
+
+    _, shown = policy.distributions(own, rows, np.arange(BATCH.mask.size))
+    torch.testing.assert_close(shown[order], tempered.detach(), rtol=0, atol=50 * ROUNDING)
+
+    wanted.sum().backward()
+    policy.forward(own, rows)[0].sum().backward()
+    truth = dict(plain.named_parameters())
+    for name, parameter in model.model.named_parameters():
+        scale = float(truth[name].grad.abs().max())
+        torch.testing.assert_close(parameter.grad, truth[name].grad, rtol=0, atol=ROUNDING * scale)
 
 
 def test_a_kernel_that_takes_a_single_row_gets_one(one_by_one):

@@ -59,6 +59,7 @@ def batch() -> TokenBatch:
         prompt_lengths=prompts.astype(np.int32),
         groups=np.zeros(3, np.int32),
         sample_keys=np.arange(3, dtype=np.uint64),
+        temperature=TEMPERATURE,
         behaviour_logprobs=np.zeros(count, np.float32),
         mask=np.ones(count, bool),
         versions=np.zeros(count, np.int32),
@@ -75,7 +76,7 @@ def plain_logprobs(folder: Path, batch: TokenBatch) -> tuple[torch.nn.Module, to
     parts = []
     for start, length, prompt in zip(batch.offsets[:-1], batch.lengths, batch.prompt_lengths, strict=True):
         sequence = torch.from_numpy(batch.tokens[start : start + length].astype(np.int64))
-        logits = model(input_ids=sequence[None], use_cache=False).logits[0, prompt - 1 : -1] / TEMPERATURE
+        logits = model(input_ids=sequence[None], use_cache=False).logits[0, prompt - 1 : -1] / batch.temperature
         parts.append(logits.log_softmax(-1).gather(-1, sequence[prompt:, None])[:, 0])
     return model, torch.cat(parts)
 
@@ -84,7 +85,7 @@ def plain_logprobs(folder: Path, batch: TokenBatch) -> tuple[torch.nn.Module, to
 def reference(elsewhere, ray_session) -> Iterator[ReferenceGroup]:
     """Two actors, on one of whom one more sample lands."""
     group = ReferenceGroup(CONFIG.learner, 2, CONFIG.off_policy.minibatches, "cpu", threads=1)
-    ray.get(group.begin_start(str(elsewhere), "float32", False, TEMPERATURE, False), timeout=180)
+    ray.get(group.begin_start(str(elsewhere), "float32", False, False), timeout=180)
     yield group
     group.close()
 
@@ -97,6 +98,9 @@ def test_its_scores_are_those_of_a_plain_process_and_enter_the_gradient(referenc
         _, expected = plain_logprobs(elsewhere, batch)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected.numpy(), atol=3e-5)
+    hotter = replace(batch, temperature=1.3)
+    with torch.no_grad():
+        np.testing.assert_allclose(reference.score(hotter), plain_logprobs(elsewhere, hotter)[1].numpy(), atol=3e-5)
 
     log_ratio = expected - logprobs
     k3 = log_ratio.exp() - 1 - log_ratio
@@ -117,7 +121,7 @@ def test_its_scores_are_those_of_a_plain_process_and_enter_the_gradient(referenc
         threads=1,
     )
     try:
-        ray.get(learner.begin_start(str(START), "float32", False, TEMPERATURE), timeout=180)
+        ray.get(learner.begin_start(str(START), "float32", False), timeout=180)
         metrics = learner.update(replace(batch, reference_logprobs=found), step=0).metrics
     finally:
         learner.close()

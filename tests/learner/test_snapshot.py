@@ -76,7 +76,7 @@ def started(layout: Layout, model: Path) -> Iterator[LearnerGroup]:
         threads=1,
     )
     try:
-        ray.get(group.begin_start(str(model), layout.dtype, False, 1.0), timeout=180)
+        ray.get(group.begin_start(str(model), layout.dtype, False), timeout=180)
         yield group
     finally:
         group.close()
@@ -115,6 +115,7 @@ def make_batch(step: int) -> TokenBatch:
         prompt_lengths=prompts.astype(np.int32),
         groups=groups,
         sample_keys=np.arange(12, dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=np.zeros(total, np.float32),
         mask=np.ones(total, bool),
         versions=np.zeros(total, np.int32),

@@ -51,7 +51,7 @@ def train(batch: TokenBatch, control, layout="one_pass", settings: ObjectiveConf
     table, plan = Scoring(), plan_of(LAYOUTS[layout])
     tallies = []
     for rank in range(len(LAYOUTS[layout])):
-        steering = Steering(Controls(control()), settings.clip, lambda scores: [everyone(batch)])
+        steering = Steering(Controls(control()), settings.clip, lambda scores: [everyone(batch)], vocabulary=7)
         if not first:
             begin = steering.begin
             steering.begin = lambda *args, is_first, begin=begin: begin(*args, is_first=False)

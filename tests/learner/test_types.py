@@ -16,6 +16,7 @@ BATCH = TokenBatch(
     prompt_lengths=np.array([2, 1, 3], np.int32),
     groups=np.array([0, 0, 1], np.int32),
     sample_keys=np.arange(3, dtype=np.uint64),
+    temperature=1.0,
     behaviour_logprobs=np.zeros(3, np.float32),
     mask=np.ones(3, bool),
     versions=np.zeros(3, np.int32),
@@ -54,6 +55,8 @@ def test_ragged_index_is_the_concatenation_of_ranges(pairs):
         ({"prompt_lengths": np.array([2, 1, 4])}, "shorter than its prompt"),
         ({"prompt_lengths": np.array([2])}, "one value per sample"),
         ({"groups": np.array([0, 0])}, "one value per sample"),
+        ({"temperature": 0.0}, r"the temperature is 0\.0; nothing can be drawn"),
+        ({"temperature": float("nan")}, "the temperature is nan"),
         ({"advantages": np.zeros(4)}, r"advantages has shape \(4,\), but there are 3"),
         ({"mask": np.ones(9, bool)}, r"mask has shape \(9,\), but there are 3"),
         ({"reference_logprobs": np.zeros(2)}, r"reference_logprobs has shape \(2,\), but there are 3"),
@@ -67,4 +70,4 @@ def test_what_does_not_fit_is_refused(changes, words):
 
 def test_an_empty_batch_is_a_batch():
     empty = {field.name: np.zeros(0, np.int32) for field in fields(TokenBatch)}
-    np.testing.assert_array_equal(TokenBatch(**empty).offsets, [0])
+    np.testing.assert_array_equal(TokenBatch(**empty | {"temperature": 1.0}).offsets, [0])

@@ -118,6 +118,7 @@ def make_batch(mask="random", scored=True) -> TokenBatch:
         prompt_lengths=prompts,
         groups=np.array(GROUPS, np.int32),
         sample_keys=np.arange(len(GROUPS), dtype=np.uint64),
+        temperature=1.0,
         behaviour_logprobs=np.zeros(size, np.float32),
         mask=MASKS[mask](rng, size),
         versions=np.zeros(size, np.int32),
@@ -306,6 +307,7 @@ def test_the_order_of_samples_does_not_matter(level):
         prompt_lengths=batch.prompt_lengths[order],
         groups=batch.groups[order],
         sample_keys=batch.sample_keys[order],
+        temperature=batch.temperature,
         **{name: getattr(batch, name)[response] for name in per_token},
         old_entropies=None,
     )
