@@ -1,11 +1,17 @@
 """Prompt entropy with a learner whose entropies are known, by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from launch import run as run_module
+from launch.phases import Phases
 from launch.prompt_entropy import prompt_batch, prompt_entropy
+from launch.run import Run
 from rollout.types import Prompt
+from tests.composed import compose
 from tests.learner.test_policy import TEMPERATURE, Model, policy_of
 
 # Two prompts in a row of one pass, two in another.
@@ -55,6 +61,28 @@ def test_nothing_of_the_batch_is_trained_on():
     assert (batch.lengths.tolist(), batch.prompt_lengths.tolist()) == ([3, 2], [1, 1])
     assert not batch.mask.any()
     assert len(set(batch.sample_keys.tolist())) == 2
+
+
+def test_a_run_scores_its_prompts_at_the_configured_temperature_whatever_a_control_says(monkeypatch):
+    seen = []
+
+    def learner_score(batch):
+        seen.append(batch.temperature)
+        return score(batch)
+
+    run = Run.__new__(Run)
+    run._config = compose(["rollout.temperature=0.8"])
+    run._prepared = SimpleNamespace(evaluation={"in": IN})
+    run.folder, run.phases = None, Phases()
+    learner = SimpleNamespace(score=learner_score, next_temperature=lambda: 1.3)
+    run.graph = SimpleNamespace(rollout=None, reward=None, learner=learner)
+    run._rollouts = SimpleNamespace(next=lambda phases, temperature: temperature)
+    monkeypatch.setattr(run_module, "evaluate", lambda *_: {})
+    monkeypatch.setattr(run_module, "read_metrics", lambda folder: [])
+    monkeypatch.setattr(run_module, "is_joined", lambda config: True)
+    assert run.evaluate()["eval/in/prompt_entropy"] > 0
+    assert seen == [0.8]
+    assert run.rollout() == 1.3
 
 
 def test_the_learners_policy_gives_what_a_plain_forward_pass_gives():

@@ -157,6 +157,7 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path):
 def test_steps_may_change_where_nothing_is_laid_out_over_the_run(tmp_path):
     assert may_differ("steps", config(tmp_path))
     assert not may_differ("steps", config(tmp_path, "learner.schedule=cosine"))
+    assert not may_differ("steps", config(tmp_path, "entropy=temperature"))
     assert not may_differ("steps", config(tmp_path, "entropy=prog_adv_stage"))
 
 

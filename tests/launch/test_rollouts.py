@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from launch.phases import Phases
 from launch.rollouts import Rollouts, batch_metrics, curriculum_of, judge_of, stragglers_of
+from launch.sampling import sampling
 from launch.saved_rollouts import pack, unpack
 from launch.verdicts import GroupVerdicts
 from reward.types import FailureKind, Verdict
@@ -132,6 +134,28 @@ def test_prompts_are_handed_out_as_the_curriculum_allows():
     difficulty.settle()
     assert hand_out() == ["p/0", "p/2"]
     assert rollouts._passed_over() == {"difficulty/passed_over_share": 0.5}
+
+
+def test_a_rollout_is_drawn_at_the_temperature_it_is_asked_for_and_else_as_configured():
+    config, drawn = compose(["rollout.temperature=0.8", "rollout.prompts_per_step=1", "off_policy.minibatches=1"]), []
+    pool = SimpleNamespace(actors=[None], incarnation=lambda engine: 0, submit=lambda *call: drawn.append(call[-1]))
+    source = PromptSource([prompt(f"p/{row}") for row in range(4)], 1, False, 0)
+    rollouts = Rollouts(config, pool, None, source, None, True)
+    group = Drawn(prompt("p/0"), said("p/0", ["1"]), GroupVerdicts([Verdict(1.0, None, "", "", "", 0.0)], {}))
+    rollouts._collector = SimpleNamespace(
+        # A second submission, as of a group in the place of one that was dropped, or that was lost.
+        wait_drawn=lambda: [rollouts._calls.submit(0, 0, {}) for _ in range(2)],
+        wait_judged=lambda: Batch(0, [Kept(Issue(0, "p/0", 1, 0), group, 0, 1)], 1, {}, []),
+        figures=dict,
+        rates=list,
+    )
+    for asked, wanted in ((None, 0.8), (1.3, 1.3), (0.9, 0.9), (None, 0.8)):
+        rollout = rollouts.next(Phases(), asked)
+        assert rollout.temperature == rollout.metrics["rollout/temperature"] == wanted
+        assert drawn == [replace(sampling(config.rollout), temperature=wanted)] * 2
+        drawn.clear()
+    # Evaluation has its own.
+    assert sampling(config.evaluation).temperature == 1.0
 
 
 def test_without_bounds_there_is_no_curriculum_and_stragglers_are_left_alone():

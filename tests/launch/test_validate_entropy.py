@@ -22,6 +22,7 @@ SECTIONS = {
     "rand_pos_clip": "rand_pos_clip",
     "high_entropy": "high_entropy",
     "entropy_advantage": "entropy_advantage",
+    "temperature": "temperature",
 }
 
 
@@ -71,6 +72,10 @@ def test_words_and_shares_of_every_control_are_checked():
         ("entropy_advantage.bound", 0.0, "has to be above 0"),
         ("adaptive_bonus.step", 0.0, "has to be above 0"),
         ("positive_advantage.epochs", 1, "has to be at least 2"),
+        ("temperature.target", 0.0, "has to be above 0"),
+        ("temperature.anneal_share", 1.2, "has to be from 0 to 1"),
+        ("temperature.anneal_to", 0.0, "has to be above 0"),
+        ("temperature.lowest", 0.0, "has to be above 0"),
     ],
 )
 def test_a_number_out_of_bounds(setting, value, sentence):
@@ -216,3 +221,40 @@ def test_several_controls_that_go_together():
 
 def test_a_kl_penalty_and_a_bonus_go_with_a_sequence_ratio():
     assert problems("entropy=[kl_cov,bonus]", "algorithm.ratio=sequence") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["rollout.mode=one_step_off", "off_policy.max_staleness=1"],
+            "entropy.temperature decides after each batch at which temperature the next is drawn, and under "
+            "rollout.mode = one_step_off that has begun by then; give rollout.mode=synchronous, or set "
+            "entropy.temperature=null.",
+        ),
+        (
+            ["rollout.mode=asynchronous"],
+            "entropy.temperature decides after each batch at which temperature the next is drawn, and under "
+            "rollout.mode = asynchronous that has begun by then; give rollout.mode=synchronous, or set "
+            "entropy.temperature=null.",
+        ),
+        (
+            ["rollout.filter.oversample=3", "rollout.filter.no_signal=true"],
+            "rollout.filter.oversample = 3 leaves groups over for the next batch, and entropy.temperature has that "
+            "drawn at another temperature; give 1, or set entropy.temperature=null.",
+        ),
+        (
+            ["entropy.temperature.lowest=2.0"],
+            "entropy.temperature.lowest = 2.0 and entropy.temperature.highest = 2.0 leave the temperature no room; "
+            "lowest has to be below highest.",
+        ),
+        (
+            ["rollout.temperature=0.4"],
+            "rollout.temperature = 0.4, of the first rollout, is not between entropy.temperature.lowest = 0.5 and "
+            "entropy.temperature.highest = 2.0.",
+        ),
+    ],
+)
+def test_a_temperature_that_the_next_rollout_cannot_be_given(overrides, sentence):
+    assert problems("entropy=temperature", *overrides) == [sentence]
+    assert problems("entropy=temperature", "rollout.filter.no_signal=true") == []

@@ -51,7 +51,7 @@ def settings(layout: Layout) -> RunConfig:
         [
             "output.folder=unused",
             "off_policy=updates2",
-            "entropy=adaptive_bonus",
+            "entropy=[adaptive_bonus,temperature]",
             f"steps={STEPS}",
             f"learner={layout.learner}",
             f"learner.ranks={layout.ranks}",
@@ -159,7 +159,8 @@ def exactly(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
 class Donor:
     """A group that trained for two steps, and then for a third; policy and state before and after that.
 
-    native  folder of DeepSpeed's own checkpoint after two steps
+    native        folder of DeepSpeed's own checkpoint after two steps
+    temperatures  that the controls give for the rollouts after none, two and three steps
     """
 
     fresh: Taken
@@ -169,6 +170,7 @@ class Donor:
     metrics: dict[str, float]
     after: Taken
     scores_after: np.ndarray
+    temperatures: list[float | None]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def donor(model, ray_session, tmp_path_factory):
     @cache
     def trained(name: str) -> Donor:
         with started(LAYOUTS[name], model) as group:
-            fresh = Taken.of(group)
+            fresh, temperatures = Taken.of(group), [group.next_temperature()]
             group.update(make_batch(0), 0)
             group.update(make_batch(1), 1)
             # Nothing in this model draws random numbers; one with dropout would.
@@ -184,8 +186,10 @@ def donor(model, ray_session, tmp_path_factory):
             taken, scores = Taken.of(group), policy(group)
             native = tmp_path_factory.mktemp(name) / "deepspeed"
             group.snapshot_native(native)
+            temperatures.append(group.next_temperature())
             metrics = group.update(make_batch(2), 2).metrics
-            return Donor(fresh, taken, scores, native, metrics, Taken.of(group), policy(group))
+            temperatures.append(group.next_temperature())
+            return Donor(fresh, taken, scores, native, metrics, Taken.of(group), policy(group), temperatures)
 
     return trained
 
@@ -213,8 +217,12 @@ def test_in_the_same_layout_training_goes_on_bit_for_bit(name, donor, model):
         exactly(Taken.of(group).state, wanted.taken.state)
         exactly(Taken.of(group).random, wanted.taken.random)
         np.testing.assert_array_equal(policy(group), wanted.scores)
+        # The next rollout is drawn as the one that would have come.
+        assert group.next_temperature() == wanted.temperatures[1] != 1.0
         metrics = group.update(make_batch(2), 2).metrics
         reached = Taken.of(group)
+        assert group.next_temperature() == wanted.temperatures[2] != wanted.temperatures[1]
+    assert wanted.temperatures[0] is None
     exactly(reached.state, wanted.after.state)
     exactly(reached.random, wanted.after.random)
     assert reached.header.controls == wanted.after.header.controls != wanted.taken.header.controls

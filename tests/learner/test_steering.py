@@ -1,5 +1,6 @@
 """Entropy controls through the update itself: what is chosen, and the gradient that is left, in every layout."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from entropy.config import ClipCovConfig, KlCovConfig, PositiveAdvantageConfig
-from entropy.control import Controls
+from entropy.control import Controls, Observed, Plain
 from entropy.controls.covariance import ClipCov, KlCov
 from entropy.controls.positive_advantage import PositiveAdvantage
 from entropy.covariance import token_covariance
@@ -143,3 +144,17 @@ def test_old_scores_are_asked_for_in_words():
     batch = replace(scored(), old_logprobs=None, old_entropies=None)
     with pytest.raises(ValueError, match="look at the policy that drew the rollout, which was not scored"):
         train(batch, lambda: {"clip_cov": ClipCov(replace(CLIP_COV, scope="rollout"), 0)})
+
+
+def test_a_control_is_shown_the_entropy_of_trained_tokens_and_the_temperature_they_were_drawn_at():
+    class Watching(Plain):
+        def observe(self, batch):
+            self.seen = batch
+
+    batch, control = replace(scored(), temperature=0.8), Watching()
+    batch = replace(batch, old_entropies=np.where(batch.mask, 0.25, 9.0).astype(np.float32))
+    steering = Steering(Controls({"watching": control}), UNCLIPPED.clip, lambda scores: [scores], vocabulary=7)
+    assert steering.open(batch, 3).temperature == 0.8
+    assert control.seen == Observed(3, 0.25, 0.8, 7)
+    steering.open(replace(batch, old_entropies=None), 4)
+    assert (control.seen.step, math.isnan(control.seen.entropy), control.seen.temperature) == (4, True, 0.8)

@@ -1,5 +1,6 @@
 """Whole runs seen from outside: one that nothing happens to, one that loses actors, one that is killed and taken up."""
 
+import math
 import re
 import signal
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
@@ -15,6 +17,7 @@ from tests.resilience.actors import left_behind, orphans
 from tests.resilience.conftest import SECRETS
 from tests.resilience.runs import SETTINGS, MarkedRun, checksums, replay, rows, run, started, state, summary, wait_for
 
+VOCABULARY = 640  # of the laboratory model
 KILLED = ("engine", "reward", "verifier")  # the loss of a learner rank takes longest, and is among the drills
 
 
@@ -107,6 +110,20 @@ def test_a_run_killed_after_three_steps_and_taken_up_is_the_run_that_was_not(str
     again = run(f"resume={folder}")
     assert again.returncode == 2
     assert "has made its 6 steps" in again.stderr
+
+
+def test_the_temperature_moves_and_engines_and_learner_agree_about_it_at_every_step(straight):
+    found = rows(straight)
+    temperatures = [row["rollout/temperature"] for row in found]
+    # The first batch gives the target, the second moves what the third is drawn at.
+    assert temperatures[:2] == [1.0, 1.0]
+    assert np.abs(np.diff(temperatures[1:])).min() > 1e-4
+    scale = math.log(VOCABULARY) + math.log(math.log(VOCABULARY))
+    for before, after in zip(found[1:-1], temperatures[2:], strict=True):
+        temperature, error = before["rollout/temperature"], before["temperature/target"] / before["entropy/token_mean"]
+        assert after == pytest.approx(temperature * (1 + temperature * math.log(error) / scale), rel=1e-6)
+    assert max(row["mismatch/logprob_abs_mean"] for row in found) < 2e-5
+    assert max(row["sync/canary_abs_mean"] for row in found) < 1e-4
 
 
 def test_a_step_is_trained_on_again_alone_bit_for_bit(straight):
