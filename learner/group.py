@@ -126,7 +126,7 @@ class LearnerGroup:
         self._get("connect_engines", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")
 
     def score(self, batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probs and exact entropies float32 [response tokens] under the current weights, at its temperature."""
+        """Log-probs and exact entropies float32 [response tokens] of the current weights at the batch's temperature."""
         passes = self._passes(batch, np.arange(batch.lengths.size))
         limit_s = self._config.deadline_s * self._off_policy.minibatches
         return _whole(batch, self._get("score", self._all("score", ray.put(batch), passes), limit_s))

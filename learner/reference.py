@@ -129,7 +129,7 @@ class ReferenceGroup:
         return [actor.start.remote(*arguments) for actor in self.actors]
 
     def score(self, batch: TokenBatch) -> np.ndarray:
-        """Log-probs float32 [response tokens] under the reference policy, at its temperature.
+        """Log-probs float32 [response tokens] under the reference policy, at the batch's temperature.
 
         Raises ReferenceFailed.
         """

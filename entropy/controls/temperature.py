@@ -21,6 +21,7 @@ class SamplingTemperature(Plain):
     """
 
     needs = Needs(entropies=True, synchronous=True)
+    scope = "rollout"
 
     def __init__(self, config: TemperatureConfig, total_steps: int):
         self._config, self._steps = config, total_steps

@@ -51,6 +51,10 @@ BATCH = build_batch(SAMPLES, train_on_truncated=True, oldest=None, temperature=0
 TRAINABLE = add_advantages(SAMPLES, BATCH, CONFIG.algorithm, CONFIG.reference)
 
 
+def test_a_batch_has_the_temperature_it_was_drawn_at():
+    assert BATCH.temperature == TRAINABLE.batch.temperature == 0.7
+
+
 def test_samples_are_numbered_by_prompt():
     assert [(s.prompt.uid, s.group, s.reward and s.reward.score) for s in SAMPLES] == [
         ("a", 0, None),

@@ -169,7 +169,7 @@ def dataclasses_within(kind):
 
 def test_dataclasses_are_frozen_and_hold_no_defaults():
     kinds = set(dataclasses_within(RunConfig))
-    assert len(kinds) == 41
+    assert len(kinds) == 42
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert all(field.default is MISSING and field.default_factory is MISSING for field in fields(kind)), kind
