@@ -88,7 +88,7 @@ REGISTRY = {
     "temperature": Registered(
         lambda config, seed, steps: SamplingTemperature(config, steps),
         "temperature of the next rollout",
-        "holds that of what is drawn from at its start",
+        "holds that of the rollouts where it began",
         "Liao et al., arXiv 2505.18573",
     ),
 }
