@@ -1,5 +1,6 @@
-"""Engines and learner that take turns: the order of a run, with fakes; and a run that is the one that shares nothing."""
+"""Engines and learner that take turns: their order in a run, with fakes, and a run with real ones on CPU."""
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from launch.run import Run
 from launch.run_folder import read_metrics
 from launch.train import train
 from reward.types import Verdict
-from rollout.collector import Collector
+from rollout.collector import COLLECT_S, Collector
 from rollout.failures import RolloutFailed
 from rollout.groups import Judged
 from rollout.stream import GroupStream
@@ -80,14 +81,15 @@ class Pool:
 
 
 class Learner:
-    def __init__(self, said: list[str]):
-        self._log = said
+    def __init__(self, said: list[str], engines: Engines):
+        self._log, self._engines = said, engines
 
     def __getattr__(self, method):
         return lambda *arguments: self._log.append(f"learner {method}")
 
     def send_weights(self, version, timeout_s):
         self._log.append(f"send {version}")
+        self._engines.update(version)
         return 8
 
     def score_sequences(self, sequences):
@@ -95,8 +97,7 @@ class Learner:
 
 
 def made(*overrides: str) -> tuple[Run, list[str], Engines]:
-    """A run of fakes around the real loop of rollouts, with two groups of two responses a step; a learner without a
-    penalty for what has been drawn at once."""
+    """A run whose loop is real, with what it was told, and its fakes: two groups of two responses a step."""
     config = compose(["output.folder=unused", f"steps={STEPS}", *overrides])
     said: list[str] = []
     engines = Engines(said)
@@ -109,7 +110,7 @@ def made(*overrides: str) -> tuple[Run, list[str], Engines]:
     collector = Collector(engines, stream, prompt, 2, 0, judge, False, 0, 60.0)
     graph = object.__new__(Graph)
     graph._config, graph._canary, graph._version = config, [], 0
-    graph.rollout, graph.learner = Pool(said), Learner(said)
+    graph.rollout, graph.learner = Pool(said), Learner(said, engines)
     run = object.__new__(Run)
     run._config, run.graph, run.phases = config, graph, Phases()
 
@@ -160,17 +161,9 @@ def test_engines_that_sleep_are_not_asked_how_they_are_and_are_not_given_anythin
     with running(*SHARED) as (run, said, engines):
         run.rollout()
         asked = engines.asked
-        # Longer than the collector waits between two looks.
-        run._rollouts.settle()
-        threading_pause()
+        time.sleep(2 * COLLECT_S)
         assert engines.asked == asked
         assert said == TRAINED[:-1]
-
-
-def threading_pause() -> None:
-    import time
-
-    time.sleep(0.5)
 
 
 def test_a_run_that_shares_nothing_is_told_nothing_of_it():
