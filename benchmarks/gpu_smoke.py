@@ -5,7 +5,7 @@ Each check is a process of its own with a deadline, so one that hangs or crashes
 engine            a vLLM engine draws responses; their log-probabilities against transformers' on the same GPU
 sync host, ipc    new weights from a learner on the engine's GPU, proved by the canary
 sync nccl         the same from another GPU: NCCL takes no two processes on one
-sleep 1, 2        an engine leaves the GPU at this level, wakes up in two stages around new weights, and scores with them
+sleep 1, 2        an engine leaves the GPU at this level, wakes up in two stages, and scores with the weights between
 train             two laboratory steps of `python -m launch.train`, on a GPU for the engine and one for the learner
 colocated         two such steps with engine and learner on one GPU, in turns (rollout.colocated)
 
