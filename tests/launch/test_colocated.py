@@ -122,7 +122,10 @@ def made(*overrides: str) -> tuple[Run, list[str], Engines]:
         return Rollout([], [], [], {}, {"groups/admitted": batch.admitted})
 
     run._rollouts = SimpleNamespace(
-        next=following, settle=collector.settle, weights_change=collector.weights_change, close=collector.close
+        next=following,
+        settle=lambda: (said.append("settle"), collector.settle()),
+        weights_change=collector.weights_change,
+        close=collector.close,
     )
     collector.start()
     return run, said, engines
@@ -138,7 +141,7 @@ def running(*overrides: str):
 
 
 SHARED = ("rollout.colocated=true", "rollout.engines=2")
-TRAINED = ["draw", "sleep", "learner take_back", "train"]
+TRAINED = ["draw", "settle", "sleep", "learner take_back", "train"]
 AWAKE = ["learner give_way", "wake cache", "canary"]
 
 
@@ -152,7 +155,7 @@ def test_every_step_draws_sleeps_trains_wakes_weights_sends_wakes_the_cache_and_
     with running(*SHARED) as (run, said, _):
         for number in range(1, STEPS + 1):
             row = step(run, said, number)
-            assert said == [*TRAINED, "learner give_way", "wake weights", f"send {number}", *AWAKE]
+            assert said == [*TRAINED, "settle", "learner give_way", "wake weights", f"send {number}", *AWAKE]
             assert {"speed/sleep_seconds", "speed/wake_seconds", "speed/sync_seconds"} <= row.keys()
             said.clear()
 
@@ -169,7 +172,7 @@ def test_engines_that_sleep_are_not_asked_how_they_are_and_are_not_given_anythin
 def test_a_run_that_shares_nothing_is_told_nothing_of_it():
     with running() as (run, said, _):
         row = step(run, said, 1)
-        assert said == ["draw", "train", "send 1", "canary"]
+        assert said == ["draw", "train", "settle", "send 1", "canary"]
         assert not {"speed/sleep_seconds", "speed/wake_seconds"} & row.keys()
 
 
@@ -180,11 +183,36 @@ def test_an_engine_that_is_lost_while_it_sleeps_has_all_replaced_and_the_transfe
         said.clear()
         run.graph.rollout.dies_in = where
         run.sync(1)
-        first = ["learner give_way", "wake weights"] + ["send 1", "learner give_way", "wake cache"] * (
+        first = ["settle", "learner give_way", "wake weights"] + ["send 1", "learner give_way", "wake cache"] * (
             where == "wake cache"
         )
         again = ["replace [0, 1]", "learner connect_engines", "learner give_way", "wake weights", "send 1", *AWAKE]
         assert said == first + again
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_engines_load_alone_and_sleep_while_the_ranks_load(shared, monkeypatch):
+    said: list[str] = []
+    graph = object.__new__(Graph)
+    graph._config = compose(["output.folder=unused", f"rollout.colocated={shared}", "rollout.engines=1"])
+    graph._canary, graph._version, graph._logs, graph._nodes, graph._actor_logs = [], 0, Path(), {}, []
+    graph.rollout, graph.learner, graph.reference = Pool(said), Learner(said, Engines([])), None
+    graph.rollout.actors, graph.learner.actors = ["engine"], ["rank"]
+    graph.reward = SimpleNamespace(actors=[], wait_ready=lambda: None)
+    graph.rollout.begin_start = lambda *arguments: said.append("engines load") or ["engine's call"]
+    graph.learner.begin_start = lambda *arguments: said.append("ranks load") or ["rank's call"]
+    monkeypatch.setattr("launch.graph.not_up", lambda *arguments: "")
+    monkeypatch.setattr("launch.graph.model_missing", lambda *arguments: "")
+    monkeypatch.setattr("launch.graph.log_to_files", lambda *arguments: SimpleNamespace(places={}))
+    monkeypatch.setattr("launch.graph.wait_started", lambda calls, *arguments: said.append(f"{', '.join(calls)} ready"))
+    graph.start(lambda line: None)
+    if shared:
+        woken = ["learner give_way", "wake weights", "send 0", *AWAKE]
+        begun = ["engines load", "engine-0 ready", "sleep", "ranks load", "engine-0, learner-0 ready"]
+        assert said == [*begun, "learner connect_engines", *woken]
+    else:
+        ready = ["engines load", "ranks load", "engine-0, learner-0 ready", "learner connect_engines"]
+        assert said == [*ready, "send 0", "canary"]
 
 
 SMALL = (
@@ -238,4 +266,5 @@ def test_a_run_whose_engines_sleep_and_die_in_their_sleep_is_the_run_that_shares
     assert len(sleeps) == 3
     for name in ("weights", "exp_avg"):
         files = [sorted((tmp_path / f / "checkpoints/step_000003").glob(f"*{name}*")) for f in ("shared", "apart")]
+        assert files[0]
         assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
