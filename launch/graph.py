@@ -136,6 +136,7 @@ class Graph:
     def make_room_to_train(self) -> dict[str, float]:
         """Where engines share GPUs with the learner, have them sleep until the next `sync`; nothing may be drawn."""
         started = time.perf_counter()
+        # First, and alone: vLLM fails where less of the GPU is free after it went to sleep than before.
         self.rollout.sleep()
         self.learner.take_back()
         return {"speed/sleep_seconds": time.perf_counter() - started}
