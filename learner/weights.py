@@ -76,10 +76,33 @@ class EngineClient:
             # A little longer than the engine's own limit, so that its more precise sentence wins.
             ray.get(calls, timeout=self._timeout_s + 10)
         except ray.exceptions.GetTimeoutError:
+            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+            late = [engine for engine, call in enumerate(calls) if call not in done]
             raise TimeoutError(
-                f"weight sync: {method} did not return from all {len(calls)} engines in {self._timeout_s:.0f} s; "
-                "see logs/engine-*.log, or raise rollout.sync_timeout_s"
+                f"weight sync: {_named(late)} did not return from {method} in {self._timeout_s:.0f} s; see "
+                f"{', '.join(f'logs/engine-{engine}.log' for engine in late)}, or raise rollout.sync_timeout_s"
             ) from None
+        except ray.exceptions.RayError:
+            done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+            for engine, call in enumerate(calls):
+                if call in done:
+                    _blame(engine, method, call)
+            raise
+
+
+def _named(engines: list[int]) -> str:
+    return f"engine{'s' if len(engines) > 1 else ''} {', '.join(map(str, engines))}"
+
+
+def _blame(engine: int, method: str, call: Any) -> None:
+    """Raise what went wrong with a call that has ended, and name its engine."""
+    try:
+        ray.get(call, timeout=10)
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        raise ConnectionError(
+            f"weight sync: engine {engine} failed in {method}: {cause}. See logs/engine-{engine}.log"
+        ) from error
 
 
 class HostSender:
@@ -108,7 +131,7 @@ class HostSender:
             try:
                 if client:
                     # Apart, so that Ray copies each to its place: one array of all would be one copy more.
-                    data = ray.put([_bytes(tensor) for _, tensor in bucket])
+                    data = _put([_bytes(tensor) for _, tensor in bucket])
                     client.finish_bucket(loading)
                     opens = sent == 0
                     sent += sum(spec.size_bytes for spec, _ in bucket)
@@ -123,6 +146,17 @@ class HostSender:
             if sent != size:
                 raise RuntimeError(f"weight sync: {sent} of {size} bytes were gathered, and the update is still open")
         return sent
+
+
+def _put(arrays: list[Any]) -> Any:
+    try:
+        return ray.put(arrays)
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        size = sum(array.nbytes for array in arrays)
+        raise MemoryError(
+            f"weight sync: Ray's object store has no room for a bucket of {size:,} bytes; lower rollout.bucket_bytes, "
+            "or make room where Ray keeps and spills its objects"
+        ) from error
 
 
 def _described(bucket: list[tuple[ParameterSpec, torch.Tensor]]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Sending weights where an engine is lost on the way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import ray
 import torch
 
 from learner.buckets import ParameterSpec
-from learner.weights import HostSender
+from learner.weights import EngineClient, HostSender
 
 
 class Model:
@@ -100,3 +103,62 @@ def test_a_bucket_is_gathered_while_the_engines_load_the_one_before(monkeypatch)
     monkeypatch.setattr(client, "finish_bucket", finish_bucket)
     HostSender(model, client, 8).send(1)
     assert gathered_at_end_of == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("full", [ray.exceptions.ObjectStoreFullError("full"), ray.exceptions.OutOfDiskError("full")])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_full_object_store_is_told_with_what_to_change_once_all_is_gathered(at, full, monkeypatch):
+    puts = []
+
+    def put(arrays):
+        puts.append(arrays)
+        if len(puts) > at:
+            raise full
+        return arrays
+
+    monkeypatch.setattr("learner.weights.ray.put", put)
+    model, client = Model(), Client()
+    with pytest.raises(MemoryError, match=r"no room for a bucket of 8 bytes; lower rollout.bucket_bytes"):
+        HostSender(model, client, 8).send(4)
+    assert model.gathered == 3
+    assert (len(puts), len(client.opened), any(client.closed)) == (at + 1, at, False)
+
+
+class Calls:
+    """Ray for calls that are named by how they end: late, done or broken."""
+
+    def get(self, calls, timeout):
+        for call in calls if isinstance(calls, list) else [calls]:
+            if call == "broken":
+                raise ray.exceptions.RaySystemError("the engine took no command")
+            if call == "late":
+                raise ray.exceptions.GetTimeoutError("late")
+
+    def wait(self, calls, num_returns, timeout):
+        assert (num_returns, timeout) == (len(calls), 0)
+        done = [call for call in calls if call != "late"]
+        return done, [call for call in calls if call == "late"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "error", "words"),
+    [
+        (["done", "late"], TimeoutError, "engine 1 did not return from load_bucket in 9 s; see logs/engine-1.log, or"),
+        (
+            ["late", "late"],
+            TimeoutError,
+            "engines 0, 1 did not return from .* see logs/engine-0.log, logs/engine-1.log",
+        ),
+        (["done", "broken"], ConnectionError, "engine 1 failed in load_bucket: .*took no command.* logs/engine-1.log"),
+        (["broken", "late"], ConnectionError, "engine 0 failed in load_bucket: .*took no command.* logs/engine-0.log"),
+    ],
+)
+def test_the_engine_that_does_not_load_is_named(ends, error, words, monkeypatch):
+    fake = Calls()
+    monkeypatch.setattr("learner.weights.ray.get", fake.get)
+    monkeypatch.setattr("learner.weights.ray.wait", fake.wait)
+    engines = [SimpleNamespace(load_bucket=SimpleNamespace(remote=lambda *_, end=end: end)) for end in ends]
+    client = EngineClient(engines, 1, 9.0)
+    calls = client.begin_bucket({}, None, opens=True, closes=False)
+    with pytest.raises(error, match=words):
+        client.finish_bucket(calls)
