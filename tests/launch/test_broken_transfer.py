@@ -13,7 +13,7 @@ WITH_IT = "the transfer of weights was broken off with it"
 
 
 class Parts:
-    """The learner and the engines of a graph: transfer after transfer goes as `ends` says, engines are lost as `lost`."""
+    """Learner and engines of a graph: transfer after transfer goes as `ends` says, and engines are lost as `lost`."""
 
     def __init__(self, ends: list[BaseException | None], lost: list[dict[int, str]]):
         self.ends, self.losses, self.said = ends, lost, list[Any]()
