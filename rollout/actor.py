@@ -139,23 +139,7 @@ class EngineActor:
         self._engine.start_weight_update(timeout_s)
 
     def update_weights(self, update_info: dict[str, Any], timeout_s: float) -> None:
-        """One bucket; a bucket in host memory comes as `bucket`, a reference into the object store."""
-        if "bucket" not in update_info:
-            self._engine.update_weights(update_info, timeout_s)
-            return
-        data = ray.get(update_info["bucket"], timeout=timeout_s)
-        info = {key: update_info[key] for key in ("names", "dtypes", "shapes")}
-        if self._in_process:
-            self._engine.update_weights(info | {"segment": data}, timeout_s)
-            return
-        segment = SharedMemory(create=True, size=data.nbytes)
-        try:
-            assert segment.buf is not None
-            segment.buf[: data.nbytes] = data.data
-            self._engine.update_weights(info | {"segment": segment.name}, timeout_s)
-        finally:
-            segment.close()
-            segment.unlink()
+        self._engine.update_weights(update_info, timeout_s)
 
     def finish_weight_update(self, version: int, timeout_s: float) -> None:
         self._engine.finish_weight_update(version, timeout_s)
@@ -191,6 +175,35 @@ class EngineActor:
                 "holds too much of their GPU: lower rollout.gpu_memory_utilization, or give learner.zero_stage=2 and "
                 "learner.offload_while_drawing=true."
             ) from error
+
+    def load_bucket(
+        self, bucket: dict[str, Any], data: list[np.ndarray], opens: bool, version: int | None, timeout_s: float
+    ) -> None:
+        """Load one bucket of weights from host memory.
+
+        bucket   names, dtypes and shapes of what is in `data`
+        data     the bytes of each parameter
+        opens    it is the first one of the update
+        version  of the weights that it is the last one of, else None
+        """
+        if opens:
+            self._engine.start_weight_update(timeout_s)
+        if self._in_process:
+            self._engine.update_weights(bucket | {"segment": data}, timeout_s)
+        else:
+            self._update_through_shared_memory(bucket, data, timeout_s)
+        if version is not None:
+            self._engine.finish_weight_update(version, timeout_s)
+
+    def _update_through_shared_memory(self, bucket: dict[str, Any], data: list[np.ndarray], timeout_s: float) -> None:
+        segment = SharedMemory(create=True, size=sum(one.nbytes for one in data))
+        try:
+            assert segment.buf is not None
+            np.concatenate(data, out=np.frombuffer(segment.buf, np.uint8, sum(one.nbytes for one in data)))
+            self._engine.update_weights(bucket | {"segment": segment.name}, timeout_s)
+        finally:
+            segment.close()
+            segment.unlink()
 
     def shutdown(self) -> None:
         if self._engine:

@@ -127,21 +127,27 @@ def send(actor, parameters: dict[str, torch.Tensor], version: int) -> None:
         ray.get(getattr(actor, method).remote(*arguments, 30.0), timeout=40)
 
     call("init_weight_transfer_engine", {})
-    call("start_weight_update")
     names = list(parameters)
     for chunk in (names[:11], names[11:]):
         tensors = [parameters[name].detach() for name in chunk]
-        data = np.concatenate([t.contiguous().view(-1).view(torch.uint8).numpy() for t in tensors])
-        call(
-            "update_weights",
-            {
-                "names": chunk,
-                "dtypes": ["float32"] * len(chunk),
-                "shapes": [list(t.shape) for t in tensors],
-                "bucket": ray.put(data),
-            },
-        )
-    call("finish_weight_update", version)
+        bucket = {
+            "names": chunk,
+            "dtypes": ["float32"] * len(chunk),
+            "shapes": [list(t.shape) for t in tensors],
+        }
+        data = ray.put([t.contiguous().view(-1).view(torch.uint8).numpy() for t in tensors])
+        call("load_bucket", bucket, data, chunk[0] == names[0], version if chunk[-1] == names[-1] else None)
+
+
+def test_on_cpu_the_engine_loads_into_packed_layers(in_process):
+    def loader(actor) -> str:
+        def of(worker) -> str:
+            return type(worker.weight_transfer_engine._packed).__name__
+
+        return actor._engine._engine.collective_rpc(of)[0]
+
+    ray.get(in_process.actors[0].init_weight_transfer_engine.remote({}, 30.0), timeout=40)
+    assert ray.get(in_process.actors[0].__ray_call__.remote(loader), timeout=40) == "PackedLayers"
 
 
 def test_an_engine_that_slept_draws_with_the_weights_that_came_meanwhile(pool, prompts, model):
