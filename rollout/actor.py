@@ -145,6 +145,35 @@ class EngineActor:
         self._engine.finish_weight_update(version, timeout_s)
         self._memory.weights_arrived()
 
+    def load_bucket(
+        self, bucket: dict[str, Any], data: list[np.ndarray], opens: bool, version: int | None, timeout_s: float
+    ) -> None:
+        """Load one bucket of weights from host memory.
+
+        bucket   names, dtypes and shapes of what is in `data`
+        data     the bytes of each parameter
+        opens    it is the first one of the update
+        version  of the weights that it is the last one of, else None
+        """
+        if opens:
+            self.start_weight_update(timeout_s)
+        if self._in_process:
+            self.update_weights(bucket | {"segment": data}, timeout_s)
+        else:
+            self._update_through_shared_memory(bucket, data, timeout_s)
+        if version is not None:
+            self.finish_weight_update(version, timeout_s)
+
+    def _update_through_shared_memory(self, bucket: dict[str, Any], data: list[np.ndarray], timeout_s: float) -> None:
+        segment = SharedMemory(create=True, size=sum(one.nbytes for one in data))
+        try:
+            assert segment.buf is not None
+            np.concatenate(data, out=np.frombuffer(segment.buf, np.uint8, sum(one.nbytes for one in data)))
+            self.update_weights(bucket | {"segment": segment.name}, timeout_s)
+        finally:
+            segment.close()
+            segment.unlink()
+
     def sleep(self, level: int, timeout_s: float) -> None:
         """Leave GPU memory to the learner. Level 1 keeps the weights in host memory, level 2 drops them."""
         self._memory.check_awake("sleep")
@@ -175,35 +204,6 @@ class EngineActor:
                 "holds too much of their GPU: lower rollout.gpu_memory_utilization, or give learner.zero_stage=2 and "
                 "learner.offload_while_drawing=true."
             ) from error
-
-    def load_bucket(
-        self, bucket: dict[str, Any], data: list[np.ndarray], opens: bool, version: int | None, timeout_s: float
-    ) -> None:
-        """Load one bucket of weights from host memory.
-
-        bucket   names, dtypes and shapes of what is in `data`
-        data     the bytes of each parameter
-        opens    it is the first one of the update
-        version  of the weights that it is the last one of, else None
-        """
-        if opens:
-            self._engine.start_weight_update(timeout_s)
-        if self._in_process:
-            self._engine.update_weights(bucket | {"segment": data}, timeout_s)
-        else:
-            self._update_through_shared_memory(bucket, data, timeout_s)
-        if version is not None:
-            self._engine.finish_weight_update(version, timeout_s)
-
-    def _update_through_shared_memory(self, bucket: dict[str, Any], data: list[np.ndarray], timeout_s: float) -> None:
-        segment = SharedMemory(create=True, size=sum(one.nbytes for one in data))
-        try:
-            assert segment.buf is not None
-            np.concatenate(data, out=np.frombuffer(segment.buf, np.uint8, sum(one.nbytes for one in data)))
-            self._engine.update_weights(bucket | {"segment": segment.name}, timeout_s)
-        finally:
-            segment.close()
-            segment.unlink()
 
     def shutdown(self) -> None:
         if self._engine:

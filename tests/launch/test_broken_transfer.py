@@ -35,7 +35,7 @@ class Parts:
 def synced(parts: Parts, monkeypatch) -> dict[str, float]:
     graph: Any = Graph.__new__(Graph)
     graph.learner = graph.rollout = parts
-    graph._config = SimpleNamespace(rollout=SimpleNamespace(sync_timeout_s=9.0))
+    graph._config = SimpleNamespace(rollout=SimpleNamespace(sync_timeout_s=9.0, colocated=False))
     monkeypatch.setattr(Graph, "_connect", lambda _: parts.said.append("connect"))
     monkeypatch.setattr(Graph, "_prove", lambda _: parts.said.append("prove") or SimpleNamespace(mean_abs=0.0))
     return graph.sync(5)
