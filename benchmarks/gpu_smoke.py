@@ -5,7 +5,9 @@ Each check is a process of its own with a deadline, so one that hangs or crashes
 engine            a vLLM engine draws responses; their log-probabilities against transformers' on the same GPU
 sync host, ipc    new weights from a learner on the engine's GPU, proved by the canary
 sync nccl         the same from another GPU: NCCL takes no two processes on one
+sleep 1, 2        an engine leaves the GPU at this level, wakes up in two stages, and scores with the weights between
 train             two laboratory steps of `python -m launch.train`, on a GPU for the engine and one for the learner
+colocated         two such steps with engine and learner on one GPU, in turns (rollout.colocated)
 
 Prints a table of pass, fail and skip (with what is lacking) and writes it as JSON. The exit status is 0 where nothing
 failed, 1 where something did, and 2 without CUDA.
@@ -27,7 +29,7 @@ import torch
 
 from benchmarks.step import machine
 from benchmarks.sync import WholeModel
-from launch.canary import prove
+from launch.canary import CanaryResult, prove
 from launch.cluster import ray_session
 from launch.config import ASSETS, compose
 from learner.weights import EngineClient, open_sender
@@ -61,7 +63,16 @@ class Outcome:
     why: str
 
 
-CHECKS = (Check("engine", 1), Check("sync host", 1), Check("sync ipc", 1), Check("sync nccl", 2), Check("train", 2))
+CHECKS = (
+    Check("engine", 1),
+    Check("sync host", 1),
+    Check("sync ipc", 1),
+    Check("sync nccl", 2),
+    Check("sleep 1", 1),
+    Check("sleep 2", 1),
+    Check("train", 2),
+    Check("colocated", 1),
+)
 
 
 class Learner:
@@ -84,6 +95,10 @@ class Learner:
         client = EngineClient(engines, 1, TIMEOUT_S)
         return open_sender(transport, WholeModel(parameters), client, 0, BUCKET_BYTES).send(1)
 
+    def free_bytes(self) -> int:
+        """Of the GPU, whoever has the rest."""
+        return torch.cuda.mem_get_info()[0]
+
     def score(self, sequences: list[np.ndarray], temperature: float) -> list[np.ndarray]:
         """Log-probabilities of the tokens of each sequence after its first."""
         found = []
@@ -100,9 +115,9 @@ def prompts() -> list[np.ndarray]:
     return [rng.integers(10, 200, size).astype(np.int32) for size in (5, 40, 90)]
 
 
-def started(model: str, device: str, transport: str, share: float) -> tuple[RolloutPool, Any]:
-    """An engine and a learner, each on `share` of a GPU."""
-    overrides = ["output.folder=unused", "rollout.engines=1", f"rollout.weight_transfer={transport}"]
+def started(model: str, device: str, transport: str, share: float, *more: str) -> tuple[RolloutPool, Any]:
+    """An engine, with the settings `more`, and a learner, each on `share` of a GPU."""
+    overrides = ["output.folder=unused", "rollout.engines=1", f"rollout.weight_transfer={transport}", *more]
     gpus = {"num_cpus": 0, "num_gpus": share} if device == "cuda" else {"num_cpus": 0}
     pool = RolloutPool(compose(overrides).rollout, device, threads=1, places=[gpus])
     learner = ray.remote(Learner).options(**gpus).remote(model, device)  # type: ignore[attr-defined]
@@ -129,19 +144,42 @@ def check_sync(model: str, device: str, transport: str) -> None:
     pool, learner = started(model, device, transport, 1.0 if transport == "nccl" else 0.5)
     ray.get(learner.change.remote(), timeout=TIMEOUT_S)
     sent = ray.get(learner.send.remote(transport, pool.actors), timeout=TIMEOUT_S)
-    assert pool.weight_versions() == [1]
-    scores = ray.get(learner.score.remote(prompts(), 1.0), timeout=TIMEOUT_S)
-    print(f"{sent} bytes", prove(scores, pool.score(prompts()), BOUNDS[device], version=1))
+    print(f"{sent} bytes", proof(pool, learner, device))
     pool.close()
 
 
-def check_train(model: str) -> None:
+def check_sleep(model: str, device: str, level: int) -> None:
+    """Raise where an engine keeps its memory while it sleeps, or does not score with what was sent when it woke up."""
+    settings = ("rollout.colocated=true", f"rollout.sleep_level={level}")
+    pool, learner = started(model, device, "auto", 0.5, *settings)
+    free = [ray.get(learner.free_bytes.remote(), timeout=TIMEOUT_S)] if device == "cuda" else []
+    pool.sleep()
+    if free:
+        free.append(ray.get(learner.free_bytes.remote(), timeout=TIMEOUT_S))
+        assert free[0] < free[1], f"{free[0]} bytes were free while the engine was awake, {free[1]} while it slept"
+    ray.get(learner.change.remote(), timeout=TIMEOUT_S)
+    pool.wake_weights()
+    ray.get(learner.send.remote(pool.transport, pool.actors), timeout=TIMEOUT_S)
+    pool.wake_cache()
+    print(f"free bytes awake, asleep: {free};", proof(pool, learner, device))
+    pool.close()
+
+
+def proof(pool: RolloutPool, learner: Any, device: str) -> CanaryResult:
+    """That the engine scores with the weights of version 1 as the learner does."""
+    assert pool.weight_versions() == [1]
+    scores = ray.get(learner.score.remote(prompts(), 1.0), timeout=TIMEOUT_S)
+    return prove(scores, pool.score(prompts()), BOUNDS[device], version=1)
+
+
+def check_train(model: str, *more: str) -> None:
+    """Raise where two steps with the settings `more` do not end well."""
     from launch.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["cluster.device=cuda", "rollout.engines=1", "learner.ranks=1", "model.dtype=bfloat16"]
         overrides += [f"rollout.canary_bound={BOUNDS['cuda']}", "steps=2", "evaluation.samples_per_prompt=1"]
-        overrides += [f"model.path={model}", f"output.folder={folder}", "output.display=lines", "logger=jsonl"]
+        overrides += [f"model.path={model}", f"output.folder={folder}", "output.display=lines", "logger=jsonl", *more]
         summary = train(compose(overrides))
     assert summary["status"] == "finished", summary["error"]
 
@@ -151,9 +189,15 @@ def run_one(name: str, model: str, device: str) -> None:
     if name == "train":
         check_train(model)
         return
+    if name == "colocated":
+        shared = ["rollout.colocated=true", "rollout.sleep_level=2", "learner=zero2"]
+        check_train(model, *shared, "learner.offload_while_drawing=true")
+        return
     with ray_session(compose(["output.folder=unused", f"cluster.device={device}"])):
         if name == "engine":
             check_engine(model, device)
+        elif name.startswith("sleep "):
+            check_sleep(model, device, int(name.removeprefix("sleep ")))
         else:
             check_sync(model, device, name.removeprefix("sync "))
 

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from launch.entropy_story import STRENGTHS, TOKENS, acting
 from launch.phases import PHASES
 from launch.run_folder import evaluations
 from launch.wording import OUTCOMES, Row
@@ -81,6 +82,34 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             "entropy (nats per token)",
             [("right responses", "entropy/correct_mean", SLATE), ("wrong", "entropy/wrong_mean", ORANGE)],
         ),
+        _lines(
+            "Entropy by sign of the advantage",
+            rows,
+            "entropy (nats per token)",
+            [("above 0", "entropy/update_positive_mean", BLUE), ("below 0", "entropy/update_negative_mean", ORANGE)],
+        ),
+        _lines(
+            "Entropy by place in the response",
+            rows,
+            "entropy (nats per token)",
+            [
+                ("first quarter", "entropy/first_quarter_mean", BLUE),
+                ("last quarter", "entropy/last_quarter_mean", ORANGE),
+            ],
+        ),
+        _lines(
+            "Tokens that a control acted on",
+            rows,
+            "share of tokens",
+            _of_controls(rows, [f"{kind}_share" for kind in TOKENS]),
+        ),
+        _lines(
+            "Of them with an advantage below 0",
+            rows,
+            "share of those tokens",
+            _of_controls(rows, [f"{kind}_negative_share" for kind in TOKENS]),
+        ),
+        _lines("Strength of a control", rows, "weight or coefficient", _of_controls(rows, STRENGTHS)),
         _lines(
             "Entropy on the prompts of the evaluation sets",
             rows,
@@ -184,6 +213,14 @@ def _of_sets(rows: Sequence[Row], figure: str) -> Series:
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
     found = [name for name in names if name.startswith("eval/") and name.endswith(f"/{figure}")]
     return [(name.split("/")[1], name, colour) for name, colour in zip(found, itertools.cycle(PALETTE), strict=False)]
+
+
+def _of_controls(rows: Sequence[Row], figures: Sequence[str]) -> Series:
+    """Those figures of each entropy control as a series."""
+    return [
+        (control, name, colour)
+        for (control, name), colour in zip(acting(rows, figures), itertools.cycle(PALETTE), strict=False)
+    ]
 
 
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> bool:

@@ -25,6 +25,7 @@ from launch.config import ConfigError, RunConfig
 from launch.placement import Group, Node, engine_group, lacks, rank_group, reference_group, reserved, shared
 from launch.ray_job import address_to_join
 from launch.reaper import fate_shared
+from launch.sharing import refuse_without_gpus, sharing_groups
 from launch.stopping import kept_from_ray
 
 # A cluster that is there answers in 2 s, a busy one in 20. Left to itself, ray.init tries for a quarter of an hour.
@@ -247,7 +248,11 @@ def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, only: str | N
     if joined:
         threads = config.learner.threads or config.cluster.cpus_per_rank
         return Shares(device, True, config.cluster.cpus_per_engine, threads, threads)
-    wanted = [group for group in groups(config, device) if only in (None, group.name)]
+    if only is None:
+        refuse_without_gpus(config, device)
+        wanted = groups(config, device)
+    else:
+        wanted = [group for group in _apart(config, device) if group.name == only]
     problem = lacks(wanted, nodes) if device == "cuda" else ""
     if problem:
         raise ConfigError(problem.replace("the cluster has", "this machine has").replace(", add nodes", "") + ".")
@@ -264,8 +269,13 @@ def divide(config: RunConfig, nodes: Sequence[Node], joined: bool, only: str | N
 def groups(config: RunConfig, device: str) -> list[Group]:
     """The actors of a training run that compute. Ranks come first, so that they get nodes of their own before the
     engines fill them up."""
-    found = [rank_group(config, device), engine_group(config, device), reference_group(config, device)]
+    sharing = config.rollout.colocated and device == "cuda"
+    found = [*(sharing_groups(config) if sharing else _apart(config, device)), reference_group(config, device)]
     return [group for group in found if group.count]
+
+
+def _apart(config: RunConfig, device: str) -> list[Group]:
+    return [rank_group(config, device), engine_group(config, device)]
 
 
 def places(
@@ -297,4 +307,9 @@ def sentences(config: RunConfig, shares: Shares, nodes: Sequence[Node]) -> list[
     ]
     if shares.device == "cuda":
         lines.append("UNVERIFIED: the GPU path of this version has not been run on a GPU.")
+        if config.rollout.colocated:
+            lines.append(
+                f"UNVERIFIED too: {config.rollout.engines} engines share GPUs with learner ranks, and sleep at level "
+                f"{config.rollout.sleep_level} while those train (rollout.colocated)."
+            )
     return lines

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,10 +170,11 @@ def evaluate_model(config: RunConfig, folder: RunFolder) -> dict[str, float]:
     with ray_session(config):
         shares = divide(config, cluster_nodes(), is_joined(config), only=ENGINES)
         engines = engine_group(config, shares.device)
+        alone = replace(config.rollout, colocated=False)  # there is no learner to share a GPU with
         with (
             places(shares, [engines], limit_s, partial(print, flush=True)) as held,
             RewardPool(config.reward, names) as reward,
-            closing(RolloutPool(config.rollout, shares.device, shares.engine_threads, held[engines.name])) as rollout,
+            closing(RolloutPool(alone, shares.device, shares.engine_threads, held[engines.name])) as rollout,
         ):
             actors = {f"engine-{i}": actor for i, actor in enumerate(rollout.actors)}
             nodes = planned("engine", held[engines.name])

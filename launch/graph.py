@@ -107,7 +107,13 @@ class Graph:
             problem = f"not all actors came up; {_cause(error)}"
         if problem:
             raise StartFailed(problem)
+        limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         calls = self.rollout.begin_start(path, model.dtype, model.context_tokens, model.trust_remote_code)
+        if config.rollout.colocated:
+            # vLLM measures its GPU while it starts, and would take for its own what the learner takes meanwhile.
+            say(f"loading {model.name} into {len(engines)} engines")
+            wait_started(dict(zip(engines, calls, strict=True)), limit, self._logs)
+            self.rollout.sleep()
         calls += self.learner.begin_start(path, model.dtype, model.trust_remote_code)
         if self.reference:
             calls += self.reference.begin_start(
@@ -116,7 +122,6 @@ class Graph:
                 config.reference.trust_remote_code if config.reference.path else model.trust_remote_code,
                 config.reference.offload,
             )
-        limit = max(config.rollout.start_timeout_s, config.learner.start_timeout_s)
         parts = {"engines": engines, "learner ranks": ranks, "reference actors": references}
         say(f"loading {model.name} into {', '.join(f'{len(part)} {name}' for name, part in parts.items() if part)}")
         wait_started(dict(zip([*engines, *ranks, *references], calls, strict=True)), limit, self._logs)
@@ -127,27 +132,29 @@ class Graph:
             checkpoint.restore(self.learner)
         self.sync(checkpoint.state["weight_version"] if checkpoint else 0)
 
+    def make_room_to_train(self) -> dict[str, float]:
+        """Where engines share GPUs with the learner, have them sleep until the next `sync`; nothing may be drawn."""
+        started = time.perf_counter()
+        # First, and alone: vLLM fails where less of the GPU is free after it went to sleep than before.
+        self.rollout.sleep()
+        self.learner.take_back()
+        return {"speed/sleep_seconds": time.perf_counter() - started}
+
     def sync(self, version: int) -> dict[str, float]:
         """Send the learner's weights to the engines as `version`, and prove that they arrived.
 
         Raises `CanaryMismatch`.
         """
         self._version = version
-        sent, seconds, result = self._transfer()
-        return {
-            "sync/bytes": sent,
-            "sync/canary_abs_mean": result.mean_abs,
-            "speed/sync_bytes_per_s": sent / seconds,
-            "speed/sync_seconds": seconds,
-        }
+        row, result = self._transfer()
+        return row | {"sync/canary_abs_mean": result.mean_abs}
 
-    def _transfer(self) -> tuple[int, float, CanaryResult]:
-        """Bytes that each engine got, the seconds it took, and the proof. Engines lost meanwhile are replaced."""
+    def _transfer(self) -> tuple[dict[str, float], CanaryResult]:
+        """Its metrics and its proof. Engines that sleep are awake after it; those lost meanwhile are replaced."""
         while True:
             try:
-                started = time.perf_counter()
-                sent = self.learner.send_weights(self._version, self._config.rollout.sync_timeout_s)
-                return sent, time.perf_counter() - started, self._prove()
+                row = self._send_to_engines_that_wake_up() if self._config.rollout.colocated else self._send()
+                return row, self._prove()
             except (ray.exceptions.RayError, RolloutFailed, TimeoutError):
                 lost = self.rollout.lost()
                 if not lost:
@@ -156,6 +163,23 @@ class Graph:
             broken = dict.fromkeys(range(len(self.rollout.actors)), "the transfer of weights was broken off with it")
             self.rollout.replace(broken | lost)
             self._connect()
+
+    def _send(self) -> dict[str, float]:
+        started = time.perf_counter()
+        sent = self.learner.send_weights(self._version, self._config.rollout.sync_timeout_s)
+        seconds = time.perf_counter() - started
+        return {"sync/bytes": sent, "speed/sync_bytes_per_s": sent / seconds, "speed/sync_seconds": seconds}
+
+    def _send_to_engines_that_wake_up(self) -> dict[str, float]:
+        """In two stages, so that buckets of weights and the key-value cache need not fit into a GPU together."""
+        started = time.perf_counter()
+        self.learner.give_way()
+        self.rollout.wake_weights()
+        row = self._send()
+        self.learner.give_way()  # the memory of the buckets
+        self.rollout.wake_cache()
+        seconds = time.perf_counter() - started - row["speed/sync_seconds"]
+        return row | {"speed/wake_seconds": seconds}
 
     def _prove(self) -> CanaryResult:
         engines = self.rollout.score(self._canary)

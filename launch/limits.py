@@ -6,6 +6,7 @@ from typing import Any
 from launch.config import RunConfig
 from reward.sandbox import Isolation
 from rollout.config import ASYNCHRONOUS, DROP, HEDGE, KEEP, LEFT_ALONE, MASK, ONE_STEP_OFF, SYNCHRONOUS
+from rollout.memory import DROPPED, KEPT_IN_HOST_MEMORY
 
 CHOICES = {
     "algorithm.estimator": ("grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "reinforce", "pass_at_k"),
@@ -37,6 +38,7 @@ CHOICES = {
     "rollout.stale": (DROP, MASK, KEEP),
     "rollout.stragglers.policy": (LEFT_ALONE, HEDGE),
     "rollout.adapter": ("auto", "in_process", "async"),
+    "rollout.sleep_level": (KEPT_IN_HOST_MEMORY, DROPPED),
     "rollout.weight_transfer": ("auto", "host", "nccl", "ipc"),
     "learner.zero_stage": (0, 1, 2, 3),
     "learner.optimizer": ("adamw", "sgd"),

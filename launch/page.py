@@ -29,6 +29,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); b
   border-radius: .5rem; padding: .75rem; margin: .4rem 0; font-size: .85rem; }
 .wide { overflow-x: auto; } .wide th, .wide td { width: auto; max-width: none; white-space: nowrap;
   overflow-wrap: normal; font-variant-numeric: tabular-nums; } .wide td, .wide th + th { text-align: right; }
+.wide thead th { white-space: normal; vertical-align: bottom; }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; } article { margin: 1.25rem 0; }
 """
 

@@ -13,6 +13,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from launch.config import RunConfig
 
 ENGINES, RANKS, REFERENCES = "engines", "learner ranks", "reference actors"
+# Of an actor of each of two kinds in one place.
+BOTH_CPUS = "cluster.cpus_per_engine or cluster.cpus_per_rank"
 POLL_S = 1.0
 # Fills a node before it takes the next one: ranks talk to each other at every update. Spills over instead of failing.
 STRATEGY = "PACK"
@@ -111,7 +113,7 @@ def _fit(groups: Sequence[Group], nodes: Sequence[Node]) -> bool:
 
 
 def _advice(groups: Sequence[Group], kind: str) -> str:
-    advice = [f"lower {' or '.join(group.setting for group in groups)}", "add nodes"]
+    advice = [f"lower {' or '.join(dict.fromkeys(group.setting for group in groups))}", "add nodes"]
     if kind == "GPUs":
         advice.append("set cluster.device=cpu")
     return ", ".join(advice[:-1]) + f" or {advice[-1]}"
@@ -120,7 +122,9 @@ def _advice(groups: Sequence[Group], kind: str) -> str:
 def _size_setting(group: Group, kind: str) -> str:
     if kind == "GPUs":
         return "rollout.tensor_parallel_size"
-    return "cluster.cpus_per_engine" if group.name == ENGINES else "cluster.cpus_per_rank"
+    if group.name == ENGINES:
+        return "cluster.cpus_per_engine"
+    return "cluster.cpus_per_rank" if group.name in (RANKS, REFERENCES) else BOTH_CPUS
 
 
 def _pieces(group: Group) -> str:

@@ -20,6 +20,7 @@ from entropy.law import EXPONENTIAL, Fit, Forecast
 from launch import page
 from launch.course import correlations, early
 from launch.defaults import flat_defaults
+from launch.entropy_story import story
 from launch.law_curves import Curve, Line, lines, points
 from launch.phases import PHASES
 from launch.run_folder import (
@@ -82,6 +83,7 @@ def render(folder: Path) -> str:
         f"<h1>{escape(name)}</h1>{failed}" + page.paragraphs(outcome_sentences(rows, summary), "outcome"),
         {
             "Alarms": _alarms(read_alarms(folder)),
+            "What moved entropy": page.paragraphs(story(rows) or ["This run has no figures of it."], ""),
             "Curves": f'<div class="charts">{curves}</div>'
             + page.paragraphs([f"Nothing to draw in this run: {', '.join(undrawn)}."] if undrawn else [], "soft"),
             "Entropy and accuracy": page.paragraphs(law_sentences(rows, curve, fitted), "") + _correlations(rows),

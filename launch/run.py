@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from launch.report import write_report
 from launch.resume import Resumption, resumption, take_up_prompts
 from launch.rollouts import Rollout, Rollouts
 from launch.run_folder import RunFolder, RunFolderError, read_metrics, summarize, versions
+from launch.sharing import by_actor
 from launch.stopping import RunStopped
 from launch.time_left import TimeLeft, process_start
 from launch.updates import Updates, measured
@@ -138,7 +139,13 @@ class Run:
 
     def rollout(self) -> Rollout:
         """The rollout of the next step: in synchronous mode drawn and judged now, else as far as it is not there."""
-        return self._rollouts.next(self.phases, self.graph.learner.next_temperature())
+        rollout = self._rollouts.next(self.phases, self.graph.learner.next_temperature())
+        if not self._config.rollout.colocated:
+            return rollout
+        with self.phases("generate"):
+            self._rollouts.settle()
+        with self.phases("sync"):
+            return replace(rollout, metrics=rollout.metrics | self.graph.make_room_to_train())
 
     def sync(self, step: int) -> dict[str, float]:
         """Bring the weights that `step` has made to the engines; the metrics of the transfer."""
@@ -242,7 +249,9 @@ class Run:
         wanted = groups(config, shares.device)
         held = actors.enter_context(places(shares, wanted, config.cluster.start_timeout_s, self._display.waiting))
         self.graph = actors.enter_context(
-            Graph(config, shares, held, verifiers(config), prepared.canary, self.folder.logs, self._note)
+            Graph(
+                config, shares, by_actor(config, held), verifiers(config), prepared.canary, self.folder.logs, self._note
+            )
         )
         self.graph.start(self._display.waiting, self._taken_up.checkpoint if self._taken_up else None)
         taken = self._taken_up.checkpoint if self._taken_up else None

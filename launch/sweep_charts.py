@@ -139,7 +139,8 @@ def pareto(title: str, arms: Sequence[Drawn], x: str, y: str, label: str, more_i
         best = best[np.argsort(best[:, 0])]
         axes.plot(*best.T, color=GREY, linewidth=1, linestyle="dashed", zorder=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.xaxis.set_major_formatter(EngFormatter())
+        if table[:, 0].max() >= 1000:
+            axes.xaxis.set_major_formatter(EngFormatter())
         axes.set_xlabel(label)
         axes.set_ylabel("final accuracy (share correct)")
         return True

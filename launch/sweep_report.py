@@ -87,8 +87,8 @@ def html(title: str, found: Found, baseline: str) -> str:
             keys.append(charts.by_value(f"{at} by {key}", key, drawn, accuracy, "final accuracy (share)"))
             keys.append(charts.by_value(f"Final entropy by {key}", key, drawn, "entropy_final", "entropy (nats)"))
     for figure in (name for name in found.figures if name.startswith("gap/")):
-        title = f"Training accuracy above {figure.partition('/')[2]} by"
-        keys += [charts.by_value(f"{title} {key}", key, drawn, figure, "difference (share)") for key in differing]
+        above = f"Training accuracy above {figure.partition('/')[2]}"
+        keys += [charts.by_value(f"{above} by {key}", key, drawn, figure, "difference (share)") for key in differing]
     legend = f"<style>{LEGEND}</style>{charts.legend([arm.name for arm in drawn])}"
     groups = ["".join(page.figure(each.title, each.svg) for each in some if each.svg) for some in (curves, trade, keys)]
     grids = [f'<div class="charts">{group}</div>' for group in groups]

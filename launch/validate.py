@@ -14,6 +14,7 @@ from launch.loggers import problems as logger_problems
 from launch.model_folder import problems, reference_problems
 from launch.ray_job import address_to_join, is_copy
 from launch.validate_checkpoint import checkpoint_problems
+from launch.validate_colocated import colocated_problems
 from launch.validate_data import evaluation_problems, training_problems
 from launch.validate_entropy import entropy_problems
 from launch.validate_method import method_problems
@@ -61,6 +62,7 @@ def check(config: RunConfig, training: bool = True) -> list[str]:
         *fits,
         *(entropy_problems(config) if training else []),
         *([] if beyond else checkpoint_problems(config.checkpoint)),
+        *(colocated_problems(config) if training else []),
         *sampling_problems(config),
         *evaluation_set_problems(config),
         *_deadlines(config),

@@ -89,6 +89,7 @@ class LearnerConfig:
     lora_alpha: float | None
     start_timeout_s: float
     deadline_s: float
+    offload_while_drawing: bool
     threads: int | None
 
 

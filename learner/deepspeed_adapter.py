@@ -10,6 +10,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -107,6 +108,17 @@ class DeepSpeedModel:
         # Stage 0 in float32 clips but never reports the norm; its gradients are whole and reduced at this point.
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(grads))
+
+    def give_way(self) -> None:
+        """Leave what memory of the GPU others can use meanwhile: what torch keeps to reuse, and with
+        `offload_while_drawing` master weights and moments too. Weights stay, to be sent and to score with."""
+        if self._config.offload_while_drawing:
+            self.engine.offload_states([OffloadStateTypeEnum.hp_params, OffloadStateTypeEnum.optim_states])
+        torch.cuda.empty_cache()
+
+    def take_back(self) -> None:
+        """Bring back what `give_way` moved."""
+        self.engine.reload_states()
 
     def specs(self) -> list[ParameterSpec]:
         """Every parameter at its full size, as in a checkpoint without adapters; a tied one appears once."""

@@ -190,6 +190,15 @@ class LearnerGroup:
         calls = self._all("send_weights", version)
         return self._get("send_weights", calls, timeout_s + SYNC_MARGIN_S, "rollout.sync_timeout_s")[0]
 
+    def give_way(self) -> None:
+        """Leave the engines what memory of shared GPUs they can use. May come several times before `take_back`."""
+        self._get("give_way", self._all("give_way"))
+
+    def take_back(self) -> None:
+        """Be ready to train after `give_way`, or at first."""
+        if self._config.offload_while_drawing:
+            self._get("take_back", self._all("take_back"))
+
     def snapshot(self, bucket_bytes: int) -> Snapshot:
         """Copy what training goes on from into the object store; whole parameters of `bucket_bytes` at a time."""
         parts = [actor.snapshot.options(num_returns="streaming").remote(bucket_bytes) for actor in self.actors]

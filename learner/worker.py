@@ -116,6 +116,14 @@ class LearnerWorker:
         """Log-probabilities at temperature 1 of each sequence's tokens after its first; whole on every rank."""
         return self.policy.score_sequences(sequences)
 
+    def give_way(self) -> None:
+        """Leave what memory of the GPU an engine on it can use while it draws."""
+        self.model.give_way()
+
+    def take_back(self) -> None:
+        """Have master weights and moments where they are updated."""
+        self.model.take_back()
+
     def send_weights(self, version: int) -> int:
         return self._sender.send(version)
 

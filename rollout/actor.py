@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from rollout.failures import CalledOff
+from rollout.failures import CalledOff, EngineFailed, NoRoom
+from rollout.memory import CACHE, WEIGHTS, GpuMemory, Held
 from rollout.types import GenerationRequest, Key, Response, Sampling
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class EngineActor:
     def __init__(self, index: int):
         self.index = index
         self._engine: Any = None
+        self._memory = GpuMemory()
         self._ended: list[tuple[Key, GenerationRequest, Completion | BaseException]] = []
         # By key the name that the engine knows it by, None as long as it has not said it.
         self._under_way: dict[Key, str | None] = {}
@@ -47,10 +49,12 @@ class EngineActor:
         _collect_garbage_of_steps()
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling, deadline_s: float) -> list[Response]:
+        self._memory.check_awake("draw")
         return self._responses(requests, self._engine.generate(requests, sampling, deadline_s))
 
     def submit(self, requests: Mapping[Key, GenerationRequest], sampling: Sampling) -> None:
         """Begin to draw; `collect` has what has ended, under its key."""
+        self._memory.check_awake("draw")
 
         def ended(key: Key, request: GenerationRequest) -> "Ended":
             def put(end: "Completion | BaseException") -> None:
@@ -116,6 +120,7 @@ class EngineActor:
         ]
 
     def score(self, sequences: Sequence[np.ndarray], deadline_s: float) -> list[np.ndarray]:
+        self._memory.check_awake("score")
         return self._engine.score(sequences, deadline_s)
 
     def weight_version(self) -> int:
@@ -130,33 +135,83 @@ class EngineActor:
         self._engine.init_weight_transfer(init_info, timeout_s)
 
     def start_weight_update(self, timeout_s: float) -> None:
+        self._memory.check("take weights", Held.ROOM, Held.ALL_WEIGHTS, Held.EVERYTHING)
         self._engine.start_weight_update(timeout_s)
 
     def update_weights(self, update_info: dict[str, Any], timeout_s: float) -> None:
-        """One bucket; a bucket in host memory comes as `bucket`, a reference into the object store."""
-        if "bucket" not in update_info:
-            self._engine.update_weights(update_info, timeout_s)
-            return
-        data = ray.get(update_info["bucket"], timeout=timeout_s)
-        info = {key: update_info[key] for key in ("names", "dtypes", "shapes")}
+        self._engine.update_weights(update_info, timeout_s)
+
+    def finish_weight_update(self, version: int, timeout_s: float) -> None:
+        self._engine.finish_weight_update(version, timeout_s)
+        self._memory.weights_arrived()
+
+    def load_bucket(
+        self, bucket: dict[str, Any], data: list[np.ndarray], opens: bool, version: int | None, timeout_s: float
+    ) -> None:
+        """Load one bucket of weights from host memory.
+
+        bucket   names, dtypes and shapes of what is in `data`
+        data     the bytes of each parameter
+        opens    it is the first one of the update
+        version  of the weights that it is the last one of, else None
+        """
+        if opens:
+            self.start_weight_update(timeout_s)
         if self._in_process:
-            self._engine.update_weights(info | {"segment": data}, timeout_s)
-            return
-        segment = SharedMemory(create=True, size=data.nbytes)
+            self.update_weights(bucket | {"segment": data}, timeout_s)
+        else:
+            self._update_through_shared_memory(bucket, data, timeout_s)
+        if version is not None:
+            self.finish_weight_update(version, timeout_s)
+
+    def _update_through_shared_memory(self, bucket: dict[str, Any], data: list[np.ndarray], timeout_s: float) -> None:
+        segment = SharedMemory(create=True, size=sum(one.nbytes for one in data))
         try:
             assert segment.buf is not None
-            segment.buf[: data.nbytes] = data.data
-            self._engine.update_weights(info | {"segment": segment.name}, timeout_s)
+            np.concatenate(data, out=np.frombuffer(segment.buf, np.uint8, sum(one.nbytes for one in data)))
+            self.update_weights(bucket | {"segment": segment.name}, timeout_s)
         finally:
             segment.close()
             segment.unlink()
 
-    def finish_weight_update(self, version: int, timeout_s: float) -> None:
-        self._engine.finish_weight_update(version, timeout_s)
+    def sleep(self, level: int, timeout_s: float) -> None:
+        """Leave GPU memory to the learner. Level 1 keeps the weights in host memory, level 2 drops them."""
+        self._memory.check_awake("sleep")
+        self._engine.sleep(level, timeout_s)
+        self._memory.slept(level)
+
+    def wake_weights(self, timeout_s: float) -> None:
+        """Take back the memory of the weights, for a transfer to fill it."""
+        self._memory.check("take back its weights", Held.NOTHING)
+        self._take_back(WEIGHTS, timeout_s)
+        self._memory.weights_are_back()
+
+    def wake_cache(self, timeout_s: float) -> None:
+        """Take back the key-value cache, and draw again."""
+        self._memory.check("draw again", Held.ALL_WEIGHTS)
+        if not self._take_back(CACHE, timeout_s):
+            raise EngineFailed("vLLM sleeps on although weights and key-value cache are back")
+        self._memory.cache_is_back()
+
+    def _take_back(self, tag: str, timeout_s: float) -> bool:
+        try:
+            return self._engine.wake_up(tag, timeout_s)
+        except EngineFailed:
+            raise
+        except Exception as error:  # vLLM has no class of its own for this
+            raise NoRoom(
+                f"engine {self.index} could not take back its {tag} ({_first_line(error)}), because the learner rank "
+                "holds too much of their GPU: lower rollout.gpu_memory_utilization, or give learner.zero_stage=2 and "
+                "learner.offload_while_drawing=true."
+            ) from error
 
     def shutdown(self) -> None:
         if self._engine:
             self._engine.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _collect_garbage_of_steps() -> None:

@@ -231,7 +231,10 @@ class Collector:
             f"engine {engine} {'lost' if engine in self._down else 'draws'} {self._assigned.owed(engine)}"
             for engine in self._assigned.owing()
         )
+        # What became of engines comes before what follows from it.
+        causes = "".join(f"{self._down[engine]} " for engine in sorted(self._down))
         return (
+            f"{causes}{'So there was ' if causes else ''}"
             f"no batch after {self._deadline_s:g} s (rollout.deadline_s): responses not there yet: "
             f"{drawn or 'none'}; groups without verdicts: {len(self._judging)}; groups that wait for their batch: "
             f"{len(self._stream.kept)}"

@@ -83,6 +83,8 @@ class RolloutConfig:
     filter: FilterConfig
     stragglers: StragglerConfig
     engines: int
+    colocated: bool
+    sleep_level: int  # 1 | 2
     adapter: str  # auto | in_process | async
     prompts_per_step: int
     samples_per_prompt: int

@@ -5,6 +5,10 @@ class EngineFailed(RuntimeError):
     """The engine stopped; every request it held is lost. Another one can take its place."""
 
 
+class NoRoom(RuntimeError):
+    """An engine that slept did not get the memory of its GPU back. Another one would not get it either."""
+
+
 class CalledOff(RuntimeError):
     """The response is not wanted any more, because another engine has drawn it."""
 

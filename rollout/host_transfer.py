@@ -1,5 +1,6 @@
 """vLLM's weight-transfer backend for host memory: what receives our buckets inside the engine's worker."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -14,7 +15,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from rollout import tied_head
+from rollout import packed_layers, tied_head
 from rollout.transports import HOST_BACKEND
 
 
@@ -25,10 +26,11 @@ class HostInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class HostUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket of parameters lying one after another in `segment`.
+    """One bucket of parameters.
 
     names, dtypes, shapes  of the parameters in the bucket, checkpoint names, dtype as in "float32"
-    segment                a uint8 array, or the name of a shared-memory segment that holds it
+    segment                their bytes: uint8 arrays, or the name of a shared-memory segment in which they lie one after
+                           another
     """
 
     names: list[str]
@@ -38,40 +40,52 @@ class HostUpdateInfo(WeightTransferUpdateInfo):
 
 
 class HostWeightTransfer(WeightTransferEngine[HostInitInfo, HostUpdateInfo]):
-    """Receives weights as buckets in host memory and loads them layer by layer."""
+    """Receives weights as buckets in host memory and loads them layer by layer: on CPU its own way where it can, else
+    by vLLM's reload."""
 
     init_info_cls = HostInitInfo
     update_info_cls = HostUpdateInfo
+    _packed: packed_layers.PackedLayers | None = None
 
     def init_transfer_engine(self, init_info: HostInitInfo) -> None:
-        pass
+        if self.device.type == "cpu" and self._packed is None and packed_layers.can_load(self.model):
+            self._packed = packed_layers.PackedLayers(self.model)
 
     def start_weight_update(self) -> None:
-        initialize_layerwise_reload(self.model)
+        if self._packed:
+            self._packed.open()
+        else:
+            initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: HostUpdateInfo) -> None:
         if not isinstance(update_info.segment, str):
-            self._load(update_info, torch.from_numpy(update_info.segment))
+            self._load(update_info, [torch.from_numpy(array) for array in update_info.segment])
             return
+        sizes = [
+            int(np.prod(shape)) * getattr(torch, dtype).itemsize
+            for dtype, shape in zip(update_info.dtypes, update_info.shapes, strict=True)
+        ]
         segment = SharedMemory(name=update_info.segment)
         try:
             assert segment.buf is not None
             # Copied, because the layer-wise loader may hold a tensor past this call and the segment goes away.
-            self._load(update_info, torch.frombuffer(bytearray(segment.buf), dtype=torch.uint8))
+            data = torch.frombuffer(bytearray(segment.buf[: sum(sizes)]), dtype=torch.uint8)
+            self._load(update_info, data.split(sizes))
         finally:
             segment.close()
 
-    def _load(self, bucket: HostUpdateInfo, data: torch.Tensor) -> None:
-        weights, start = [], 0
-        for name, dtype_name, shape in zip(bucket.names, bucket.dtypes, bucket.shapes, strict=True):
-            dtype = getattr(torch, dtype_name)
-            size = int(np.prod(shape)) * dtype.itemsize
-            weights.append((name, data[start : start + size].view(dtype).view(shape).to(self.device)))
-            start += size
+    def _load(self, bucket: HostUpdateInfo, data: Sequence[torch.Tensor]) -> None:
+        weights = [
+            (name, bytes_.view(getattr(torch, dtype)).view(shape).to(self.device))
+            for name, dtype, shape, bytes_ in zip(bucket.names, bucket.dtypes, bucket.shapes, data, strict=True)
+        ]
         model: Any = self.model
         model.load_weights(iter(weights))
 
     def finish_weight_update(self) -> None:
+        if self._packed:
+            self._packed.close()
+            return
         finalize_layerwise_reload(self.model, self.model_config)
         if self.device.type == "cpu" and self.model_config.hf_config.tie_word_embeddings:
             tied_head.repack(self.model)

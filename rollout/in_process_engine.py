@@ -123,6 +123,17 @@ class InProcessEngine:
     def weight_version(self):
         return self._version
 
+    def sleep(self, level, timeout_s):
+        def sleep():
+            if self._running:
+                raise EngineFailed(f"the engine cannot sleep while {len(self._running)} requests run")
+            self._engine.sleep(level)
+
+        self._call(sleep, timeout_s)
+
+    def wake_up(self, tag, timeout_s):
+        return self._call(lambda: self._engine.wake_up([tag]), timeout_s)
+
     def progress(self):
         if self._failure is not None:
             raise EngineFailed(f"the engine stopped earlier: {self._failure}")

@@ -35,11 +35,12 @@ class RolloutPool:
         self._config = config
         self._device = device
         self.adapter = resolve_adapter(config.adapter, device, config.mode)
-        self.transport = resolve_transport(config.weight_transfer, device)
+        self.transport = resolve_transport(config.weight_transfer, device, config.colocated)
         self._environment = {"env_vars": engine_environment(device, threads)}
         self._places = list(places or [{"num_cpus": 0}] * config.engines)
         self.actors: list[Any] = [self._new_actor(engine) for engine in range(len(self._places))]
         self._incarnations = [0] * len(self.actors)
+        self._asleep: set[int] = set()
         self._lock = threading.Lock()
         self._settings: dict[str, Any] = {}
         self._losses = 0
@@ -138,6 +139,38 @@ class RolloutPool:
     def weight_versions(self) -> list[int]:
         return self._all([actor.weight_version.remote() for actor in self.actors], "tell their weight version")
 
+    def sleep(self) -> None:
+        """Have all engines leave the memory of their GPUs. Those that are lost are replaced, and sleep too.
+
+        Raises RolloutFailed as `replace` does.
+        """
+        level, limit = self._config.sleep_level, self._config.sync_timeout_s
+        while awake := [engine for engine in range(len(self.actors)) if engine not in self._asleep]:
+            calls = {engine: self.actors[engine].sleep.remote(level, limit) for engine in awake}
+            answers, lost = self._answers(calls, limit, "go to sleep", math.inf)
+            self._asleep |= answers.keys()
+            if lost:
+                self.replace(lost)
+                self.connect()
+
+    def wake_weights(self) -> None:
+        """Have the engines that sleep take back the memory of their weights, which a transfer then fills.
+
+        Raises RolloutFailed where one is lost, and NoRoom.
+        """
+        self._wake("wake_weights", "take back the memory of its weights")
+
+    def wake_cache(self) -> None:
+        """Have the engines that slept take back their key-value caches, and draw again. Raises as `wake_weights`."""
+        self._wake("wake_cache", "take back its key-value cache")
+        self._asleep.clear()
+
+    def _wake(self, method: str, what: str) -> None:
+        limit = self._config.sync_timeout_s
+        calls = {engine: getattr(self.actors[engine], method).remote(limit) for engine in sorted(self._asleep)}
+        if lost := self._answers(calls, limit, what, math.inf)[1]:
+            raise RolloutFailed(_sentence(lost))
+
     def lost(self) -> dict[int, str]:
         """What became of each engine that is dead, or does not say within `stall_s` that it lives."""
         calls = {engine: actor.progress.remote() for engine, actor in enumerate(self.actors)}
@@ -149,7 +182,7 @@ class RolloutPool:
         Raises RolloutFailed where `restarts` are used up.
         """
         # Where engines meet in a group of processes, it is broken for all.
-        wanted = sorted(lost) if self.transport == "host" else range(len(self.actors))
+        wanted = range(len(self.actors)) if self.transport == "nccl" else sorted(lost)
         self._losses += 1
         if self._losses > self._config.restarts:
             raise RolloutFailed(f"{_sentence(lost)} rollout.restarts = {self._config.restarts} allows no further one.")
@@ -157,6 +190,7 @@ class RolloutPool:
             time.sleep(BACK_OFF_S * 2 ** (self._losses - 2))
         for engine in wanted:
             ray.kill(self.actors[engine])
+            self._asleep.discard(engine)
             with self._lock:
                 self._incarnations[engine] += 1
                 self.actors[engine] = self._new_actor(engine)
@@ -250,7 +284,7 @@ def engine_settings(
     config: RolloutConfig, device: str, model_path: str, dtype: str, context_tokens: int, trust_remote_code: bool
 ) -> dict[str, Any]:
     """The fields of `vllm_adapter.EngineSettings`, which this process need not import."""
-    transport = resolve_transport(config.weight_transfer, device)
+    transport = resolve_transport(config.weight_transfer, device, config.colocated)
     return {
         "model_path": model_path,
         "dtype": dtype,
@@ -263,6 +297,8 @@ def engine_settings(
         "enforce_eager": config.enforce_eager,
         "weight_transfer": HOST_BACKEND if transport == "host" else transport,
         "trust_remote_code": trust_remote_code,
+        # vLLM has no sleep mode on CPU.
+        "sleeps": config.colocated and device == "cuda",
         "in_flight_updates": config.mode == ASYNCHRONOUS,
         "recompute_kv": config.recompute_kv,
     }

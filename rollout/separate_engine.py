@@ -119,6 +119,14 @@ class SeparateProcessEngine:
     def weight_version(self):
         return self._version
 
+    def sleep(self, level, timeout_s):
+        if self._running:
+            raise EngineFailed(f"the engine cannot sleep while {self._running} requests run")
+        self._run(self._engine.sleep(level), timeout_s)
+
+    def wake_up(self, tag, timeout_s):
+        return self._run(self._engine.wake_up([tag]), timeout_s)
+
     def progress(self):
         # vLLM tells of a request only when it has ended, so that an answer is all there is to hear of the process.
         self._asked += 1

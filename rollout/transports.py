@@ -16,11 +16,14 @@ def resolve_adapter(choice: str, device: str, mode: str) -> str:
     return "in_process" if device == "cpu" or mode == ASYNCHRONOUS else "async"
 
 
-def resolve_transport(choice: str, device: str) -> str:
-    """`auto` is host memory on CPU and NCCL on CUDA."""
+def resolve_transport(choice: str, device: str, colocated: bool) -> str:
+    """`auto` is host memory on CPU, NCCL on CUDA, and CUDA IPC where engine and learner rank share a GPU, of which NCCL
+    takes no two processes."""
     if choice != "auto":
         return choice
-    return "host" if device == "cpu" else "nccl"
+    if device == "cpu":
+        return "host"
+    return "ipc" if colocated else "nccl"
 
 
 def allow_memory_handles() -> None:

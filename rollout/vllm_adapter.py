@@ -31,6 +31,7 @@ class EngineSettings:
     """What both engines need to start.
 
     context_tokens     bounds prompt plus response
+    sleeps             the engine leaves its GPU when it is told to
     in_flight_updates  weights change between two steps, and what is being drawn goes on
     recompute_kv       what is being drawn then goes on from keys and values of the new weights
     """
@@ -46,6 +47,7 @@ class EngineSettings:
     enforce_eager: bool
     weight_transfer: str
     trust_remote_code: bool
+    sleeps: bool
     in_flight_updates: bool
     recompute_kv: bool
 
@@ -94,6 +96,14 @@ class Engine(Protocol):
 
     def weight_version(self) -> int: ...
 
+    def sleep(self, level: int, timeout_s: float) -> None:
+        """Leave GPU memory, as vLLM's `level` says. Raises EngineFailed while requests run, which would be lost."""
+        ...
+
+    def wake_up(self, tag: str, timeout_s: float) -> bool:
+        """Take back what has this tag of vLLM's; whether all is back then."""
+        ...
+
     def progress(self) -> int:
         """A figure that changes as long as the engine gets further. Raises EngineFailed where it has stopped."""
         ...
@@ -138,6 +148,7 @@ def engine_args(args_class: type, settings: EngineSettings) -> Any:
         generation_config="vllm",
         weight_transfer_config=WeightTransferConfig(backend=settings.weight_transfer),
         trust_remote_code=settings.trust_remote_code,
+        enable_sleep_mode=settings.sleeps,
         # A step that is under way while the next one is scheduled would be of weights that have changed.
         async_scheduling=False if settings.in_flight_updates else None,
         disable_log_stats=True,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -65,10 +66,50 @@ def test_every_transport_is_checked():
     assert transports == set(CHOICES["rollout.weight_transfer"]) - {"auto"}
 
 
+def test_every_level_of_sleep_is_checked():
+    from launch.limits import CHOICES
+
+    levels = {int(check.name.removeprefix("sleep ")) for check in CHECKS if check.name.startswith("sleep ")}
+    assert levels == set(CHOICES["rollout.sleep_level"])
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS])
+def test_a_check_runs_by_its_name_with_settings_that_a_run_can_have(name, monkeypatch):
+    from launch.validate import check
+
+    ran = []
+    monkeypatch.setattr(gpu_smoke, "ray_session", lambda config: nullcontext())
+    monkeypatch.setattr(gpu_smoke, "check_engine", lambda *what: ran.append(what))
+    monkeypatch.setattr(gpu_smoke, "check_sync", lambda *what: ran.append(what))
+    monkeypatch.setattr(gpu_smoke, "check_sleep", lambda *what: ran.append(what))
+
+    def train(config):
+        assert check(config) == []
+        ran.append((config.rollout.colocated,))
+        return {"status": "finished"}
+
+    monkeypatch.setattr("launch.train.train", train)
+    gpu_smoke.run_one(name, str(gpu_smoke.LABORATORY), "cuda")
+    model = str(gpu_smoke.LABORATORY)
+    kind, _, which = name.partition(" ")
+    wanted = {
+        "engine": (model, "cuda"),
+        "sync": (model, "cuda", which),
+        "sleep": (model, "cuda", int(which) if kind == "sleep" else 0),
+        "train": (False,),
+        "colocated": (True,),
+    }
+    assert ran == [wanted[kind]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
-    [lambda model: gpu_smoke.check_engine(model, "cpu"), lambda model: gpu_smoke.check_sync(model, "cpu", "host")],
+    [
+        lambda model: gpu_smoke.check_engine(model, "cpu"),
+        lambda model: gpu_smoke.check_sync(model, "cpu", "host"),
+        lambda model: gpu_smoke.check_sleep(model, "cpu", 2),
+    ],
 )
 def test_the_checks_pass_on_a_cpu(ray_session, check):
     check(str(gpu_smoke.LABORATORY))

@@ -18,6 +18,7 @@ NOT_READERS = (
     "limits.py",
     "validate.py",
     "validate_checkpoint.py",
+    "validate_colocated.py",
     "validate_data.py",
     "validate_entropy.py",
     "validate_method.py",

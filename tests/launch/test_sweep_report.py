@@ -166,3 +166,5 @@ def test_a_sweep_of_updates_per_rollout_shows_the_gap_by_them(tmp_path):
     assert [(row[0], row[head.index("train above heldout")]) for row in arms] == [("1", "0.010"), ("16", "0.250")]
     text = write(tmp_path).read_text()
     assert "Training accuracy above heldout by off_policy.minibatches" in text
+    assert f"<title>{tmp_path.name}: Entrain sweep</title>" in text
+    assert f"<h1>{tmp_path.name}</h1>" in text

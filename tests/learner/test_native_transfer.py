@@ -110,7 +110,7 @@ def packed(monkeypatch):
 
 @pytest.mark.parametrize("choice", ["nccl", "ipc"])
 def test_vllm_knows_the_transports_on_both_sides(choice):
-    assert resolve_transport(choice, "cuda") == choice
+    assert resolve_transport(choice, "cuda", colocated=choice == "ipc") == choice
     assert choice in WeightTransferTrainerFactory._registry
     assert choice in WeightTransferEngineFactory._registry
     assert WeightTransferConfig(backend=choice).backend == choice

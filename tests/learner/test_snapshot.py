@@ -256,6 +256,36 @@ def test_deepspeeds_own_checkpoint_that_cannot_be_written_is_an_error_of_the_dis
             group.restore_native(empty, Taken.of(group).header, {})
 
 
+@pytest.mark.parametrize("name", ["zero2_one_rank", pytest.param("zero2", marks=pytest.mark.slow)])
+def test_state_that_waits_in_host_memory_is_saved_from_there_and_trained_on_bit_for_bit(name, donor, model):
+    wanted = donor(name)
+    layout = replace(LAYOUTS[name], overrides=("learner.offload_while_drawing=true",))
+
+    def away(worker) -> int:
+        return len(worker.model.engine.optimizer.offloaded_states)
+
+    with started(layout, model) as group:
+        group.take_back()  # as before the first batch
+        group.give_way()
+        for step in range(2):
+            group.take_back()
+            group.update(make_batch(step), step)
+            # Before the weights are sent, and after.
+            group.give_way()
+            group.give_way()
+            assert (
+                ray.get([actor.__ray_call__.remote(away) for actor in group.actors], timeout=60) == [2] * layout.ranks
+            )
+        exactly(Taken.of(group).state, wanted.taken.state)
+        np.testing.assert_array_equal(policy(group), wanted.scores)
+        group.take_back()
+        assert ray.get([actor.__ray_call__.remote(away) for actor in group.actors], timeout=60) == [0] * layout.ranks
+        metrics = group.update(make_batch(2), 2).metrics
+        exactly(Taken.of(group).state, wanted.after.state)
+        np.testing.assert_array_equal(policy(group), wanted.scores_after)
+    assert without_times(metrics) == without_times(wanted.metrics)
+
+
 MOVES = (
     ("zero1", "zero3"),
     ("zero3", "zero2_one_rank"),

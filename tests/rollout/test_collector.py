@@ -332,6 +332,38 @@ def test_a_wait_that_gets_nowhere_names_what_it_waits_for(made):
     never.set()
 
 
+def test_an_engine_that_hung_is_named_before_what_it_owes(made):
+    """The other one would have to end what it draws before the first is replaced, and does not."""
+    engines = FakeEngines(2, eager=False)
+    collector = made(engines, deadline_s=1.0)
+    hung = "engine 1 hung: it drew no token for 5 s (rollout.stall_s). See logs/engine-1.log."
+    losing = in_the_background(lambda: (until(lambda: engines.has(1) == 6), engines.lose(1, hung)))
+    with pytest.raises(NoProgress) as raised:
+        batch(collector)
+    losing.join(20)
+    assert str(raised.value).startswith(
+        f"{hung} So there was no batch after 1 s (rollout.deadline_s): responses not there yet: "
+        "engine 0 draws 6, engine 1 lost 6;"
+    )
+    assert not engines.said
+
+
+def test_asynchronously_an_engine_that_hung_too_often_is_what_the_run_ends_with(made):
+    engines = FakeEngines(2, eager=False)
+    hung = "engine 1 hung: it drew no token for 5 s (rollout.stall_s). See logs/engine-1.log."
+
+    def replace_(lost):
+        raise RolloutFailed(f"{' '.join(lost.values())} rollout.restarts = 0 allows no further one.")
+
+    engines.replace = replace_
+    collector = made(engines, in_flight=True, max_staleness=1)
+    until(lambda: engines.has(0) and engines.has(1))
+    engines.lose(1, hung)
+    with pytest.raises(RolloutFailed) as raised:
+        batch(collector)
+    assert str(raised.value) == f"{hung} rollout.restarts = 0 allows no further one."
+
+
 def test_what_a_verifier_raises_ends_the_run(made):
     def judge(prompts, groups):
         raise ValueError("a verifier of the user's own")

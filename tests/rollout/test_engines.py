@@ -127,21 +127,65 @@ def send(actor, parameters: dict[str, torch.Tensor], version: int) -> None:
         ray.get(getattr(actor, method).remote(*arguments, 30.0), timeout=40)
 
     call("init_weight_transfer_engine", {})
-    call("start_weight_update")
     names = list(parameters)
     for chunk in (names[:11], names[11:]):
         tensors = [parameters[name].detach() for name in chunk]
-        data = np.concatenate([t.contiguous().view(-1).view(torch.uint8).numpy() for t in tensors])
-        call(
-            "update_weights",
-            {
-                "names": chunk,
-                "dtypes": ["float32"] * len(chunk),
-                "shapes": [list(t.shape) for t in tensors],
-                "bucket": ray.put(data),
-            },
-        )
-    call("finish_weight_update", version)
+        bucket = {
+            "names": chunk,
+            "dtypes": ["float32"] * len(chunk),
+            "shapes": [list(t.shape) for t in tensors],
+        }
+        data = ray.put([t.contiguous().view(-1).view(torch.uint8).numpy() for t in tensors])
+        call("load_bucket", bucket, data, chunk[0] == names[0], version if chunk[-1] == names[-1] else None)
+
+
+def test_on_cpu_the_engine_loads_into_packed_layers(in_process):
+    def loader(actor) -> str:
+        def of(worker) -> str:
+            return type(worker.weight_transfer_engine._packed).__name__
+
+        return actor._engine._engine.collective_rpc(of)[0]
+
+    ray.get(in_process.actors[0].init_weight_transfer_engine.remote({}, 30.0), timeout=40)
+    assert ray.get(in_process.actors[0].__ray_call__.remote(loader), timeout=40) == "PackedLayers"
+
+
+def test_an_engine_that_slept_draws_with_the_weights_that_came_meanwhile(pool, prompts, model):
+    """vLLM's scheduler and executor sleep on CPU too; only the memory stays."""
+    shipped = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = pool.generate(prompts, 2, SAMPLING, seed=5, step=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    for parameters, version in ((dict(model.named_parameters()), 4), (shipped, 0)):
+        pool.sleep()
+        assert pool.lost() == {}
+        with pytest.raises(ray.exceptions.RayTaskError, match="an engine that sleeps was asked to draw"):
+            pool.generate(prompts[:1], 1, SAMPLING, seed=0, step=0)
+        pool.wake_weights()
+        send(pool.actors[0], parameters, version)
+        pool.wake_cache()
+        assert pool.weight_versions() == [version]
+        if version:
+            (scores,) = pool.score([p.token_ids for p in prompts])
+            for prompt, found in zip(prompts, scores, strict=True):
+                expected = reference(model, prompt.token_ids[:1], prompt.token_ids[1:], 1.0)
+                np.testing.assert_allclose(found, expected, atol=3e-5)
+    again = pool.generate(prompts, 2, SAMPLING, seed=5, step=2)
+    assert [r.token_ids.tolist() for r in chain(*again)] == [r.token_ids.tolist() for r in chain(*before)]
+
+
+def test_an_engine_does_not_sleep_while_it_draws(pool, prompts):
+    """vLLM would abort what runs, and say nothing."""
+    actor = pool.actors[0]
+    requests = {(0, s): GenerationRequest("p/0", s, prompts[0].token_ids, s) for s in range(24)}
+    ray.get(actor.submit.remote(requests, replace(SAMPLING, max_new_tokens=200)), timeout=30)
+    with pytest.raises(ray.exceptions.RayTaskError, match=r"the engine cannot sleep while \d+ requests run"):
+        ray.get(actor.sleep.remote(1, 30.0), timeout=40)
+    found: dict = {}
+    while len(found) < len(requests):
+        found |= ray.get(actor.collect.remote(20.0), timeout=30)
+    assert None not in found.values()
 
 
 def test_no_key_or_value_of_old_weights_is_left_after_a_sync(pool, model):
