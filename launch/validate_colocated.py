@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from launch.config import RunConfig
 from rollout.config import SYNCHRONOUS
-from rollout.memory import KEPT_IN_HOST_MEMORY
+from rollout.memory import DROPPED, KEPT_IN_HOST_MEMORY
 
 
 def colocated_problems(config: RunConfig) -> Iterator[str]:
@@ -45,7 +45,7 @@ def _sharing(config: RunConfig) -> Iterator[str]:
 
 def _without_effect(config: RunConfig) -> Iterator[str]:
     rollout = config.rollout
-    if rollout.sleep_level != KEPT_IN_HOST_MEMORY:
+    if rollout.sleep_level == DROPPED:
         yield (
             f"rollout.sleep_level = {rollout.sleep_level} is without effect unless rollout.colocated=true: engines "
             f"with GPUs of their own never sleep; give {KEPT_IN_HOST_MEMORY}."

@@ -191,7 +191,8 @@ def test_a_step_of_verdicts_that_ends_before_one_may(config):
 
 @pytest.mark.parametrize("transfer", ["nccl", "ipc"])
 def test_gpu_transfer_on_cpu(config, transfer):
-    assert errors(config, cluster__device="cuda", rollout__weight_transfer=transfer) == []
+    colocated = {"rollout__colocated": True, "rollout__engines": config.learner.ranks} if transfer == "ipc" else {}
+    assert errors(config, cluster__device="cuda", rollout__weight_transfer=transfer, **colocated) == []
     assert errors(config, cluster__device="cpu", rollout__weight_transfer=transfer) == [
         f"rollout.weight_transfer = {transfer} needs GPUs, and cluster.device is cpu; use auto or host."
     ]
