@@ -51,6 +51,12 @@ def story(rows: Sequence[Row]) -> list[str]:
             f"The {name.split('/')[1]} of {control}: {change(values[0], values[-1])}, between {min(values):.3f} and "
             f"{max(values):.3f}."
         )
+    temperatures = _values(rows, "rollout/temperature")
+    if temperatures and min(temperatures) < max(temperatures):
+        found.append(
+            f"The sampling temperature: {change(temperatures[0], temperatures[-1])}, between {min(temperatures):.3f} "
+            f"and {max(temperatures):.3f}."
+        )
     return found
 
 

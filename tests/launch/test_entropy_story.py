@@ -53,6 +53,14 @@ def test_what_a_run_does_not_have_is_not_said():
     assert story([{"step": 1, "sign_only/dropped_share": 0.5}]) == ["sign_only acted on 50% of the tokens."]
 
 
+def test_a_temperature_is_told_where_it_moves():
+    still, moved = (
+        [{"step": i, "rollout/temperature": t} for i, t in enumerate(ts)] for ts in ((1, 1), (1, 1.5, 1.25))
+    )
+    assert story(still) == []
+    assert story(moved) == ["The sampling temperature: 1.000 → 1.250, between 1.000 and 1.500."]
+
+
 def test_figures_of_controls_and_of_nothing_else():
     rows = [{"clip_cov/selected_share": 0.1, "groups/selected_share.x": 1.0, "eval/set/weight": 1.0}, {"bonus/coef": 1}]
     assert acting(rows, ("selected_share", "weight", "coef")) == [
