@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from launch.entropy_story import STRENGTHS, TOKENS, acting
 from launch.phases import PHASES
 from launch.run_folder import evaluations
-from launch.wording import OUTCOMES, Row
+from launch.wording import OUTCOMES, Row, metric_names
 
 # Chosen by a search: about 3:1 against the page in light and in dark, and apart for every kind of colour blindness.
 BLUE, ORANGE, SLATE, RED, PURPLE, GREY = "#0594ed", "#b27b02", "#546a9c", "#c94741", "#8541ff", "#8e8e8e"
@@ -61,13 +61,14 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     """Every chart of the report, from the metric rows of a run, oldest first; missing metrics leave gaps."""
     verdicts = dict(zip(OUTCOMES, (SLATE, GREY, ORANGE, RED), strict=True))
     phases = dict(zip((*PHASES, "other"), itertools.cycle(PALETTE), strict=False))
+    names = metric_names(rows)
     return [
         _chart("Accuracy", rows, _accuracy),
         _lines(
             "Training accuracy above that of the evaluation sets",
             rows,
             "difference (share correct)",
-            _of_sets(rows, "train_gap"),
+            _of_sets(names, "train_gap"),
             scale="signed",
         ),
         _lines(
@@ -101,20 +102,20 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
             "Tokens that a control acted on",
             rows,
             "share of tokens",
-            _of_controls(rows, [f"{kind}_share" for kind in TOKENS]),
+            _of_controls(names, [f"{kind}_share" for kind in TOKENS]),
         ),
         _lines(
             "Of them with an advantage below 0",
             rows,
             "share of those tokens",
-            _of_controls(rows, [f"{kind}_negative_share" for kind in TOKENS]),
+            _of_controls(names, [f"{kind}_negative_share" for kind in TOKENS]),
         ),
-        _lines("Strength of a control", rows, "weight or coefficient", _of_controls(rows, STRENGTHS)),
+        _lines("Strength of a control", rows, "weight or coefficient", _of_controls(names, STRENGTHS)),
         _lines(
             "Entropy on the prompts of the evaluation sets",
             rows,
             "share of that at the start",
-            _of_sets(rows, "prompt_entropy_ratio"),
+            _of_sets(names, "prompt_entropy_ratio"),
         ),
         _lines(
             "Change of entropy by an update",
@@ -208,18 +209,17 @@ def charts(rows: Sequence[Row]) -> list[Chart]:
     ]
 
 
-def _of_sets(rows: Sequence[Row], figure: str) -> Series:
+def _of_sets(names: Sequence[str], figure: str) -> Series:
     """The figure of each evaluation set as a series."""
-    names = dict.fromkeys(itertools.chain.from_iterable(rows))
     found = [name for name in names if name.startswith("eval/") and name.endswith(f"/{figure}")]
     return [(name.split("/")[1], name, colour) for name, colour in zip(found, itertools.cycle(PALETTE), strict=False)]
 
 
-def _of_controls(rows: Sequence[Row], figures: Sequence[str]) -> Series:
+def _of_controls(names: Sequence[str], figures: Sequence[str]) -> Series:
     """Those figures of each entropy control as a series."""
     return [
         (control, name, colour)
-        for (control, name), colour in zip(acting(rows, figures), itertools.cycle(PALETTE), strict=False)
+        for (control, name), colour in zip(acting(names, figures), itertools.cycle(PALETTE), strict=False)
     ]
 
 

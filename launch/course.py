@@ -1,6 +1,5 @@
 """How a run went: what its first parts brought, and what rises and falls with its entropy. Pure."""
 
-import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from launch.sweep import ENTROPY
-from launch.wording import Row
+from launch.wording import Row, metric_names
 
 # Of a run: Cui et al. (arXiv 2505.22617, section 2) look at 200 and at 800 of 2,400 updates.
 PARTS = {"twelfth": 1 / 12, "third": 1 / 3}
@@ -80,18 +79,23 @@ def correlations(rows: Sequence[Row]) -> list[Correlation]:
     alike, never that one moves the other, and it has no p-value here for that reason.
     """
     entropies = {row["step"]: row[ENTROPY] for row in rows if ENTROPY in row}
-    names = [name for name in dict.fromkeys(itertools.chain.from_iterable(rows)) if not name.startswith(NOT_CORRELATED)]
+    names = [name for name in metric_names(rows) if not name.startswith(NOT_CORRELATED)]
     # One pass over the rows: a long run has millions of figures.
-    points: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
+    points: dict[str, tuple[bool, list[float], list[float]]] = {
+        name: (name.startswith("eval/"), [], []) for name in names
+    }
     for row in rows:
         now, next_ = entropies.get(row["step"]), entropies.get(row["step"] + 1)
         for metric, value in row.items():
-            entropy = next_ if metric.startswith("eval/") else now
-            if entropy is not None and metric in points:
-                points[metric][0].append(entropy)
-                points[metric][1].append(value)
+            if (place := points.get(metric)) is None:
+                continue
+            before_the_step, of_entropy, values = place
+            entropy = next_ if before_the_step else now
+            if entropy is not None:
+                of_entropy.append(entropy)
+                values.append(value)
     found = []
-    for metric, (of_entropy, values) in points.items():
+    for metric, (_, of_entropy, values) in points.items():
         if len(values) < FEWEST_POINTS:
             continue
         with warnings.catch_warnings():

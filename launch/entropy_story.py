@@ -1,25 +1,23 @@
 """What moved the entropy of a run, in words: which tokens, which sign of the advantage, which control. Pure."""
 
-import itertools
 from collections.abc import Sequence
 from math import isfinite
 from statistics import fmean, median
 
-from launch.wording import Row, change, share
+from launch.wording import Row, change, metric_names, share
 
 # What a control calls the tokens that it acted on, and how strong it was.
 TOKENS, STRENGTHS = ("selected", "dropped"), ("weight", "coef")
 
 
-def acting(rows: Sequence[Row], figures: Sequence[str]) -> list[tuple[str, str]]:
-    """(control, metric) of every metric `<control>/<figure>` of the run."""
-    names = dict.fromkeys(itertools.chain.from_iterable(rows))
+def acting(names: Sequence[str], figures: Sequence[str]) -> list[tuple[str, str]]:
+    """(control, metric) of every metric `<control>/<figure>` among the names."""
     return [(name.split("/")[0], name) for name in names if name.count("/") == 1 and name.split("/")[1] in figures]
 
 
 def story(rows: Sequence[Row]) -> list[str]:
     """Sentences over all steps that have the figures; shares of tokens are means over those steps."""
-    found = []
+    names, found = metric_names(rows), []
     top = _values(rows, "entropy/top_fifth_mean")
     if top:
         found.append(f"The fifth of the tokens with most entropy: {change(top[0], top[-1])} nats per token.")
@@ -38,14 +36,14 @@ def story(rows: Sequence[Row]) -> list[str]:
             "the probed states (median of the steps)."
         )
     for kind in TOKENS:
-        for control, name in acting(rows, [f"{kind}_share"]):
+        for control, name in acting(names, [f"{kind}_share"]):
             of = f"{control} acted on {share(fmean(_values(rows, name)))} of the tokens"
             below = _values(rows, f"{control}/{kind}_negative_share")
             signed = f", {share(fmean(below))} of them with an advantage below 0" if below else ""
             logprobs = _values(rows, f"{control}/{kind}_logprob_mean")
             likely = f", mean log-probability {fmean(logprobs):.2f}" if logprobs else ""
             found.append(f"{of}{signed}{likely}.")
-    for control, name in acting(rows, STRENGTHS):
+    for control, name in acting(names, STRENGTHS):
         values = _values(rows, name)
         found.append(
             f"The {name.split('/')[1]} of {control}: {change(values[0], values[-1])}, between {min(values):.3f} and "

@@ -11,6 +11,11 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 OUTCOMES = ("correct", "wrong", "unparsable", "failed")
 
 
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Every name that stands in a row, in the order of their first appearance."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+
+
 def verdict_words(counts: Row) -> str:
     """All four counts, zeros too: "correct 120, wrong 100, unparsable 30, failed 6 (timeout 5, crash 1)"."""
     words = ", ".join(f"{outcome} {int(counts.get(f'reward/{outcome}', 0))}" for outcome in OUTCOMES)
@@ -28,8 +33,7 @@ def verdict_words(counts: Row) -> str:
 def verdict_totals(rows: Iterable[Row]) -> dict[str, float]:
     """The verdict counts of all steps, added up by name."""
     rows = list(rows)
-    names = dict.fromkeys(itertools.chain.from_iterable(rows))
-    counts = [name for name in names if name.removeprefix("reward/").split(".")[0] in OUTCOMES]
+    counts = [name for name in metric_names(rows) if name.removeprefix("reward/").split(".")[0] in OUTCOMES]
     return {name: sum(row[name] for row in rows if name in row) for name in counts}
 
 

@@ -62,8 +62,8 @@ def test_a_temperature_is_told_where_it_moves():
 
 
 def test_figures_of_controls_and_of_nothing_else():
-    rows = [{"clip_cov/selected_share": 0.1, "groups/selected_share.x": 1.0, "eval/set/weight": 1.0}, {"bonus/coef": 1}]
-    assert acting(rows, ("selected_share", "weight", "coef")) == [
+    names = ["clip_cov/selected_share", "groups/selected_share.x", "eval/set/weight", "bonus/coef"]
+    assert acting(names, ("selected_share", "weight", "coef")) == [
         ("clip_cov", "clip_cov/selected_share"),
         ("bonus", "bonus/coef"),
     ]
