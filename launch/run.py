@@ -45,6 +45,7 @@ from launch.validate_rollout import rollout_advice
 from learner.group import Updated
 from learner.types import TokenBatch
 from rollout.config import SYNCHRONOUS
+from rollout.failures import NoProgress, RolloutFailed
 
 # Exit status of a run whose time is up: EX_TEMPFAIL of sysexits.h, to be started again.
 TIME_IS_UP = 75
@@ -139,7 +140,12 @@ class Run:
 
     def rollout(self) -> Rollout:
         """The rollout of the next step: in synchronous mode drawn and judged now, else as far as it is not there."""
-        rollout = self._rollouts.next(self.phases, self.graph.learner.next_temperature())
+        temperature = self.graph.learner.next_temperature()
+        try:
+            rollout = self._rollouts.next(self.phases, temperature)
+        except (NoProgress, RolloutFailed) as error:
+            self._save_what_is_trained(error)
+            raise
         if not self._config.rollout.colocated:
             return rollout
         with self.phases("generate"):
@@ -200,6 +206,19 @@ class Run:
             raise KeyboardInterrupt
         if time_is_up:
             raise RunStopped(f"stopped before checkpoint.must_save_by_s = {config.must_save_by_s:g}", TIME_IS_UP)
+
+    def _save_what_is_trained(self, error: BaseException) -> None:
+        """Before the run ends with `error` for want of a rollout: the step before it, where it is not saved yet."""
+        saver, step = self._checkpoints, int(read_metrics(self.folder)[-1]["step"])
+        assert saver is not None
+        saver.finish(self._config.checkpoint.write_deadline_s)
+        if not self._config.checkpoint.every or step in (0, *steps_in(self.folder.path / CHECKPOINTS)):
+            return
+        try:
+            state, rollouts = self._rollouts.state()
+            saver.begin(step, self._state(step) | state, rollouts, self._best_by(step))
+        except FAILURES as unsaved:
+            error.add_note(f"step {step} could not be saved: {sentence(unsaved)}")
 
     def _state(self, step: int) -> dict[str, Any]:
         """What a checkpoint holds besides the learner's state. Everything random is a keyed hash of what is here."""

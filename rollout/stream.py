@@ -194,7 +194,8 @@ class GroupStream:
             "unjudged": self._unjudged + len(self._under_way) if self._oversample > 1 else 0,
             "kept_share": self._kept_share,
             "passed": self._passed,
-            "admitted": self._admitted,
+            # What is under way is admitted once more.
+            "admitted": self._admitted - len(self._under_way),
             "dropped": dict(self._dropped),
             "stale_tokens": list(self._stale_tokens),
         }

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from launch.run_folder import read_metrics
-from tests.resilience.runs import SETTINGS, checksums, replay, rows, run, started
+from tests.resilience.runs import SETTINGS, MarkedRun, checksums, replay, rows, run, started
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +50,22 @@ def test_a_run_goes_on_from_deepspeeds_own_checkpoint_where_it_may_unpickle(stra
     lone = replay(folder, 6)
     assert lone.returncode == 2
     assert "which is in DeepSpeed's own form" in lone.stderr
+
+
+def test_a_run_that_may_replace_no_engine_saves_what_is_trained_and_goes_on_as_the_run_that_lost_none(
+    straight, tmp_path
+):
+    folder = tmp_path / "run"
+    with MarkedRun(folder, *SETTINGS, "rollout.restarts=0") as broken:
+        broken.send("engine", signal.SIGKILL, 4)
+        assert broken.wait() == 1
+        assert "rollout.restarts = 0 allows no further one" in broken.errors()
+        assert f"goes on after step {broken.steps()[-1]}" in broken.errors()
+        assert broken.steps()[-1] in (4, 5)
+    done = run(f"resume={folder}", "rollout.restarts=3")
+    assert done.returncode == 0, done.stderr
+    assert rows(folder) == rows(straight)
+    assert checksums(folder, 6) == checksums(straight, 6)
 
 
 def test_in_another_layout_the_run_goes_on_with_the_same_weights_and_stays_close(straight, tmp_path):
