@@ -87,6 +87,9 @@ class Learner:
     def __getattr__(self, method):
         return lambda *arguments: self._log.append(f"learner {method}")
 
+    def next_temperature(self):
+        return None
+
     def send_weights(self, version, timeout_s):
         self._log.append(f"send {version}")
         self._engines.update(version)
@@ -114,12 +117,12 @@ def made(*overrides: str) -> tuple[Run, list[str], Engines]:
     run = object.__new__(Run)
     run._config, run.graph, run.phases = config, graph, Phases()
 
-    def following(phases):
+    def following(phases, temperature):
         batch = None
         while batch is None:
             collector.wait_drawn()
             batch = collector.wait_judged()
-        return Rollout([], [], [], {}, {"groups/admitted": batch.admitted})
+        return Rollout([], [], [], {}, 1.0, {"groups/admitted": batch.admitted})
 
     run._rollouts = SimpleNamespace(
         next=following,
