@@ -128,6 +128,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_ray_shows_an_engine_and_its_rank_the_same_gpu():
     overrides = ["output.folder=unused", "rollout.colocated=true", "rollout.engines=2", "learner.ranks=3"]
     # In a process of its own, because this one may be connected to the Ray of the other tests.
