@@ -89,8 +89,8 @@ def correlations(rows: Sequence[Row]) -> list[Correlation]:
         for metric, value in row.items():
             if (place := points.get(metric)) is None:
                 continue
-            before_the_step, of_entropy, values = place
-            entropy = next_ if before_the_step else now
+            of_next_step, of_entropy, values = place
+            entropy = next_ if of_next_step else now
             if entropy is not None:
                 of_entropy.append(entropy)
                 values.append(value)

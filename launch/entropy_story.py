@@ -37,14 +37,17 @@ def story(rows: Sequence[Row]) -> list[str]:
         )
     for kind in TOKENS:
         for control, name in acting(names, [f"{kind}_share"]):
-            of = f"{control} acted on {share(fmean(_values(rows, name)))} of the tokens"
+            if not (shares := _values(rows, name)):
+                continue
+            of = f"{control} acted on {share(fmean(shares))} of the tokens"
             below = _values(rows, f"{control}/{kind}_negative_share")
             signed = f", {share(fmean(below))} of them with an advantage below 0" if below else ""
             logprobs = _values(rows, f"{control}/{kind}_logprob_mean")
             likely = f", mean log-probability {fmean(logprobs):.2f}" if logprobs else ""
             found.append(f"{of}{signed}{likely}.")
     for control, name in acting(names, STRENGTHS):
-        values = _values(rows, name)
+        if not (values := _values(rows, name)):
+            continue
         found.append(
             f"The {name.split('/')[1]} of {control}: {change(values[0], values[-1])}, between {min(values):.3f} and "
             f"{max(values):.3f}."

@@ -53,6 +53,10 @@ def test_what_a_run_does_not_have_is_not_said():
     assert story([{"step": 1, "sign_only/dropped_share": 0.5}]) == ["sign_only acted on 50% of the tokens."]
 
 
+def test_a_control_whose_figures_are_no_numbers_is_not_told():
+    assert story([{"step": 1, "clip_cov/selected_share": nan, "positive_advantage/weight": nan}]) == []
+
+
 def test_a_temperature_is_told_where_it_moves():
     still, moved = (
         [{"step": i, "rollout/temperature": t} for i, t in enumerate(ts)] for ts in ((1, 1), (1, 1.5, 1.25))
